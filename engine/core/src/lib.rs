@@ -1,0 +1,1 @@
+//! Discrete-event kernel: time, units, event queue, simulator loop, clock, named random streams.

@@ -1,0 +1,1 @@
+//! Assembles a resolved topology into a running lab and gives the verdict.

@@ -1,0 +1,1 @@
+//! Wall clock, data-plane workers, ports and the lateness ledger.

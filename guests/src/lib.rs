@@ -1,0 +1,1 @@
+//! QEMU guests, images, consoles, the shell proxy and Tasks.

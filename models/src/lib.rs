@@ -1,0 +1,1 @@
+//! Frames, channels and queues as pure state machines.

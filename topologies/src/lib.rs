@@ -1,0 +1,1 @@
+//! The topology file: parse, resolve, diagnostics, schema.
