@@ -1,0 +1,144 @@
+//! Node configuration as one shell script: host name, addresses, bridges, routes.
+//!
+//! Purpose: what the topology file says about a node becomes commands of iproute2, so that users
+//! write none. Interfaces are found by their hardware address, never by the name the guest's
+//! kernel chose, and then carry the name of the file.
+//!
+//! Assumes a POSIX shell with `ip` (iproute2 or busybox with its `ip`) and `/sys/class/net`.
+
+use std::fmt::Write;
+
+use tapestry_topologies::resolved::{Node, Topology};
+
+/// The script that configures `topology.nodes[node]`. It stops at the first failing command, whose
+/// message is the last line of its output.
+pub fn script(topology: &Topology, node: usize) -> String {
+    let node = &topology.nodes[node];
+    let mut out = String::from("set -e\n");
+    let _ = writeln!(out, "hostname {}", quote(&node.hostname));
+    hosts(topology, node, &mut out);
+    out.push_str("ip link set lo up\n");
+    if !node.interfaces.is_empty() {
+        out.push_str(FIND);
+    }
+    for interface in &node.interfaces {
+        let _ = writeln!(out, "_name {} {}", interface.mac, quote(&interface.name));
+    }
+    for interface in &node.interfaces {
+        let _ = writeln!(out, "_final {}", quote(&interface.name));
+    }
+    if node.forwarding {
+        out.push_str(
+            "echo 1 > /proc/sys/net/ipv4/ip_forward\n\
+             [ ! -e /proc/sys/net/ipv6 ] || echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n",
+        );
+    }
+    for bridge in &node.bridges {
+        let name = quote(&bridge.name);
+        let stp = u8::from(bridge.stp);
+        // Without spanning tree there is no loop to wait for: forward at once.
+        let delay = if bridge.stp { "" } else { " forward_delay 0" };
+        let _ = writeln!(out, "ip link add {name} type bridge stp_state {stp}{delay}");
+        for port in &bridge.ports {
+            let port = quote(port);
+            let _ = writeln!(out, "_quiet6 {port}; ip link set {port} master {name}");
+        }
+    }
+    for interface in &node.interfaces {
+        let name = quote(&interface.name);
+        let _ = writeln!(out, "ip link set {name} mtu {} up", interface.mtu);
+        addresses(&mut out, &name, &interface.ipv4, &interface.ipv6);
+    }
+    for bridge in &node.bridges {
+        let name = quote(&bridge.name);
+        let _ = writeln!(out, "ip link set {name} up");
+        addresses(&mut out, &name, &bridge.ipv4, &bridge.ipv6);
+    }
+    for route in &node.routes {
+        let family = if route.to.address.is_ipv6() { "-6 " } else { "" };
+        let _ = write!(out, "ip {family}route add {}", route.to);
+        if let Some(via) = route.via {
+            let _ = write!(out, " via {via}");
+        }
+        if let Some(dev) = &route.dev {
+            let _ = write!(out, " dev {}", quote(dev));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Shell functions: `_name MAC NAME` gives the interface with that address an interim name, so
+/// that two interfaces can swap names; `_final NAME` gives it its own.
+const FIND: &str = r#"_name() {
+  for _d in /sys/class/net/*; do
+    [ -e "$_d/device" ] || [ -e "$_d/tun_flags" ] || continue
+    read -r _m < "$_d/address" || continue
+    [ "$_m" = "$1" ] || continue
+    _n=${_d##*/}
+    [ "$_n" = "$2" ] || { ip link set "$_n" down; ip link set "$_n" name "_$2"; }
+    return 0
+  done
+  echo "no interface has the address $1 ($2): is there a driver for this NIC model in the image?"
+  return 1
+}
+_final() { [ ! -e "/sys/class/net/_$1" ] || ip link set "_$1" name "$1"; }
+_quiet6() {
+  [ ! -e "/proc/sys/net/ipv6/conf/$1" ] || echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
+}
+"#;
+
+fn addresses(
+    out: &mut String,
+    name: &str,
+    ipv4: &[tapestry_topologies::resolved::Ipv4Net],
+    ipv6: &[tapestry_topologies::resolved::Ipv6Net],
+) {
+    for address in ipv4 {
+        let _ = writeln!(out, "ip addr add {address} brd + dev {name}");
+    }
+    for address in ipv6 {
+        // The file's addresses are unique by construction; waiting for duplicates to answer is not.
+        let _ = writeln!(out, "ip -6 addr add {address} dev {name} nodad");
+    }
+}
+
+/// `/etc/hosts` with every node that has an address, by node name and host name.
+fn hosts(topology: &Topology, me: &Node, out: &mut String) {
+    let _ = writeln!(out, "mkdir -p /etc; cat > /etc/hosts <<'END_OF_HOSTS'");
+    let _ = writeln!(out, "127.0.0.1 localhost\n::1 localhost ip6-localhost");
+    for node in &topology.nodes {
+        let on_interfaces = node.interfaces.iter().map(|i| (&i.ipv4, &i.ipv6));
+        let on_bridges = node.bridges.iter().map(|b| (&b.ipv4, &b.ipv6));
+        let names = if node.hostname == node.name {
+            node.name.clone()
+        } else {
+            format!("{} {}", node.name, node.hostname)
+        };
+        let mut known = false;
+        for (ipv4, ipv6) in on_interfaces.chain(on_bridges) {
+            for address in ipv4 {
+                let _ = writeln!(out, "{} {names}", address.address);
+                known = true;
+            }
+            for address in ipv6 {
+                let _ = writeln!(out, "{} {names}", address.address);
+                known = true;
+            }
+        }
+        if !known && node.name == me.name {
+            let _ = writeln!(out, "127.0.1.1 {names}");
+        }
+    }
+    out.push_str("END_OF_HOSTS\n");
+}
+
+/// A word for the shell.
+fn quote(word: &str) -> String {
+    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
+    {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,142 @@
+//! Links of the lab's own network namespace: the kernel bridges that join a guest's TAP to ours.
+//!
+//! Assumes the calling thread is inside the lab's network namespace (see `sandbox`). A bridge here
+//! is plumbing, not a model: it neither learns loops nor ages, floods multicast, and forwards the
+//! link-local group addresses that a bridge would normally keep (LLDP, 802.1X), so that it is as
+//! transparent as a wire. Pause frames and LACP are kept back by the kernel in any case.
+//!
+//! Reference: `ip-link(8)`, `rtnetlink(7)`.
+
+use std::io;
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::link::{InfoBridge, LinkAttribute, LinkInfo};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec};
+
+/// Why the lab's network could not be arranged.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The netlink socket could not be opened.
+    #[error("cannot open a netlink socket: {0}")]
+    Socket(io::Error),
+    /// The kernel refused an operation.
+    #[error("cannot {what} {interface}: {source}")]
+    Netlink {
+        /// The operation.
+        what: &'static str,
+        /// The interface.
+        interface: String,
+        /// The kernel's answer.
+        source: rtnetlink::Error,
+    },
+    /// An interface is not there.
+    #[error("there is no interface {0} in the lab's network namespace")]
+    Missing(String),
+    /// A setting under `/proc/sys` could not be written.
+    #[error("cannot set {path}: {source}")]
+    Sysctl {
+        /// The setting.
+        path: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A handle to the network namespace that it was opened in.
+#[derive(Debug, Clone)]
+pub struct LabNet {
+    handle: Handle,
+}
+
+impl LabNet {
+    /// Opens the namespace of the calling thread and prepares it: loopback up, no IPv6 chatter of
+    /// the host's own on the TAPs, room for a burst in datagram sockets.
+    ///
+    /// Must be called inside a tokio runtime, which then drives the netlink connection.
+    pub async fn open() -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
+        tokio::spawn(connection);
+        let net = Self { handle };
+        for (path, value) in [
+            ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
+            // Ten datagrams, the default, is less than one burst of a guest.
+            ("/proc/sys/net/unix/max_dgram_qlen", "1024"),
+        ] {
+            match std::fs::write(path, value) {
+                // A kernel without IPv6 has nothing to switch off.
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(NetError::Sysctl { path, source });
+                }
+                _ => {}
+            }
+        }
+        net.set_up("lo").await?;
+        Ok(net)
+    }
+
+    /// Joins interfaces by a new bridge and sets all of them up.
+    pub async fn bridge(&self, name: &str, ports: &[&str], mtu: u32) -> Result<(), NetError> {
+        // 0xfff8: all of 01:80:C2:00:00:0X but the three the kernel never lets through by mask.
+        let settings = vec![
+            InfoBridge::StpState(rtnetlink::packet_route::link::BridgeStpState::Disabled),
+            InfoBridge::ForwardDelay(0),
+            InfoBridge::GroupFwdMask(0xfff8),
+            InfoBridge::MulticastSnooping(false),
+        ];
+        let plain = LinkBridge::new(name).mtu(mtu).up().build();
+        self.handle.link().add(plain).execute().await.map_err(failed("make bridge", name))?;
+        let index = self.index(name).await?;
+        let change = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(rtnetlink::packet_route::link::InfoKind::Bridge),
+                LinkInfo::Data(rtnetlink::packet_route::link::InfoData::Bridge(settings)),
+            ]))
+            .build();
+        self.handle.link().set(change).execute().await.map_err(failed("set up bridge", name))?;
+        for port in ports {
+            let port_index = self.index(port).await?;
+            let change =
+                LinkUnspec::new_with_index(port_index).controller(index).mtu(mtu).up().build();
+            let set = self.handle.link().set(change).execute().await;
+            set.map_err(failed("add to its bridge", port))?;
+        }
+        Ok(())
+    }
+
+    /// Sets an interface up.
+    pub async fn set_up(&self, name: &str) -> Result<(), NetError> {
+        let index = self.index(name).await?;
+        let change = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(change).execute().await.map_err(failed("set up", name))
+    }
+
+    /// Names of all interfaces in the namespace, sorted.
+    pub async fn interfaces(&self) -> Result<Vec<String>, NetError> {
+        let mut links = self.handle.link().get().execute();
+        let mut names = Vec::new();
+        while let Some(link) = links.try_next().await.map_err(failed("list", "interfaces"))? {
+            names.extend(link.attributes.into_iter().filter_map(|a| match a {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            }));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    async fn index(&self, name: &str) -> Result<u32, NetError> {
+        let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
+        match links.try_next().await {
+            Ok(Some(link)) => Ok(link.header.index),
+            Ok(None) | Err(rtnetlink::Error::NetlinkError(_)) => {
+                Err(NetError::Missing(name.to_owned()))
+            }
+            Err(source) => Err(failed("find", name)(source)),
+        }
+    }
+}
+
+fn failed(what: &'static str, interface: &str) -> impl FnOnce(rtnetlink::Error) -> NetError {
+    let interface = interface.to_owned();
+    move |source| NetError::Netlink { what, interface, source }
+}

@@ -1,0 +1,376 @@
+//! The run directory: everything that stays of a run.
+//!
+//! ```text
+//! manifest.json   what was run, on what, by what; its `exit` is null until the run has ended
+//! results.json    verdict, tasks, metrics, links, lateness, host; appears whole or not at all
+//! events.jsonl    what happened, one JSON object a line
+//! console/        NODE.log, every byte of each node's console
+//! outputs/        outputs of commands too long for results.json
+//! captures/       packet captures
+//! lock            held by the living run (`flock`), removed at its end
+//! ```
+//!
+//! A run is *alive* while somebody holds the lock; the kernel lets go of it when the last of its
+//! processes dies. It is *dead* when nobody holds it and `manifest.json` has no exit.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::Serialize;
+
+/// Why a run directory could not be made, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// The directory could not be made.
+    #[error("cannot make run directory {path}: {source}. Choose another with --out DIR")]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// `--out` names something that already holds files.
+    #[error("{path} is not empty. Choose a new directory with --out DIR, or remove it")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the run could not be written.
+    #[error("cannot write {path}: {source}{}", hint(.source))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// There is no such run.
+    #[error(
+        "there is no run {name:?}: neither a run directory of that path nor one in {root}. \
+         `ls {root}` lists runs"
+    )]
+    NoRun {
+        /// What the user said.
+        name: String,
+        /// Where runs are looked for.
+        root: PathBuf,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ". Free some space or choose another file system with --out DIR"
+        }
+        io::ErrorKind::PermissionDenied => ". Choose a writable directory with --out DIR",
+        _ => "",
+    }
+}
+
+/// Where runs go unless `--out` says otherwise, relative to the working directory.
+pub const RUNS_ROOT: &str = "runs";
+
+const LOCK: &str = "lock";
+/// Files end in this while they are being written.
+const PARTIAL: &str = ".partial";
+
+/// The directory of the run in progress, and the lock that says it is alive.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl RunDir {
+    /// Makes the run directory: `out` itself, which must be new or empty, or a fresh
+    /// `runs/NAME-YYYYMMDD-HHMMSS[-K]`.
+    pub fn create(out: Option<&Path>, name: &str) -> Result<Self, RunDirError> {
+        let path = match out {
+            Some(out) => {
+                fs::create_dir_all(out)
+                    .map_err(|source| RunDirError::Create { path: out.into(), source })?;
+                let mut entries = fs::read_dir(out)
+                    .map_err(|source| RunDirError::Create { path: out.into(), source })?;
+                if entries.next().is_some() {
+                    return Err(RunDirError::NotEmpty { path: out.into() });
+                }
+                out.to_owned()
+            }
+            None => fresh(Path::new(RUNS_ROOT), name)?,
+        };
+        let path = fs::canonicalize(&path)
+            .map_err(|source| RunDirError::Create { path: path.clone(), source })?;
+        for sub in ["console", "outputs", "captures"] {
+            let sub = path.join(sub);
+            fs::create_dir(&sub).map_err(|source| RunDirError::Create { path: sub, source })?;
+        }
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path)
+            .map_err(|source| RunDirError::Write { path: lock_path.clone(), source })?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            RunDirError::Write { path: lock_path, source: io::Error::from(errno) }
+        })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a node's console is logged.
+    pub fn console_log(&self, node: &str) -> PathBuf {
+        self.path.join("console").join(format!("{node}.log"))
+    }
+
+    /// Writes `value` as pretty JSON so that the file is there whole or not at all.
+    pub fn write_json(&self, file: &str, value: &impl Serialize) -> Result<(), RunDirError> {
+        let path = self.path.join(file);
+        let partial = self.path.join(format!("{file}{PARTIAL}"));
+        let write = || -> io::Result<()> {
+            let mut out = io::BufWriter::new(File::create(&partial)?);
+            serde_json::to_writer_pretty(&mut out, value)?;
+            out.write_all(b"\n")?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            fs::rename(&partial, &path)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_file(&partial);
+            RunDirError::Write { path: path.clone(), source }
+        })
+    }
+
+    /// Opens the event log for appending.
+    pub fn event_log(&self) -> Result<EventLog, RunDirError> {
+        let path = self.path.join("events.jsonl");
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|source| RunDirError::Write { path: path.clone(), source })?;
+        Ok(EventLog { path, file, failed: None })
+    }
+
+    /// Ends the run: the lock file goes, so the directory holds results only.
+    pub fn release(self) {
+        let _ = fs::remove_file(self.path.join(LOCK));
+    }
+}
+
+/// `events.jsonl`. A write that fails is remembered and reported once at the end: the lab goes on.
+#[derive(Debug)]
+pub struct EventLog {
+    path: PathBuf,
+    file: File,
+    failed: Option<io::Error>,
+}
+
+impl EventLog {
+    /// Appends one event as one line.
+    pub fn append(&mut self, event: &impl Serialize) {
+        if self.failed.is_some() {
+            return;
+        }
+        let written = serde_json::to_vec(event).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            self.file.write_all(&line)
+        });
+        self.failed = written.err();
+    }
+
+    /// The first failure, if any.
+    pub fn take_failure(&mut self) -> Option<RunDirError> {
+        let source = self.failed.take()?;
+        Some(RunDirError::Write { path: self.path.clone(), source })
+    }
+}
+
+/// What a directory says about its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Somebody holds its lock.
+    Alive,
+    /// It ended by itself and says how.
+    Finished,
+    /// It was killed: no lock holder and no exit.
+    Dead,
+}
+
+/// Looks at a run directory; `None` if it is not one.
+pub fn state(path: &Path) -> Option<RunState> {
+    let lock_path = path.join(LOCK);
+    let manifest = fs::read(path.join("manifest.json")).ok();
+    if let Ok(file) = OpenOptions::new().read(true).write(true).open(&lock_path) {
+        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
+            return Some(RunState::Alive);
+        }
+        if !path.join("console").is_dir() {
+            return None;
+        }
+    } else if manifest.is_none() {
+        return None;
+    }
+    let exit = manifest
+        .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok())
+        .and_then(|value| value.get("exit").cloned())
+        .unwrap_or_default();
+    Some(if exit.is_null() { RunState::Dead } else { RunState::Finished })
+}
+
+/// Finds the run a user means: a path, a name under `runs/`, or `last`.
+pub fn find(name: &str) -> Result<PathBuf, RunDirError> {
+    let root = Path::new(RUNS_ROOT);
+    let given = Path::new(name);
+    let found = if state(given).is_some() {
+        Some(given.to_owned())
+    } else if state(&root.join(name)).is_some() {
+        Some(root.join(name))
+    } else if name == "last" {
+        list(root).pop()
+    } else {
+        None
+    };
+    found
+        .and_then(|path| fs::canonicalize(path).ok())
+        .ok_or_else(|| RunDirError::NoRun { name: name.to_owned(), root: root.to_owned() })
+}
+
+/// Run directories under `root`, oldest first.
+pub fn list(root: &Path) -> Vec<PathBuf> {
+    let mut runs: Vec<(SystemTime, PathBuf)> = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| state(path).is_some())
+        .filter_map(|path| {
+            let started = fs::metadata(path.join("console")).and_then(|m| m.created());
+            Some((started.or_else(|_| fs::metadata(&path)?.modified()).ok()?, path))
+        })
+        .collect();
+    runs.sort();
+    runs.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Removes the directory of a dead run. Returns false, and touches nothing, for any other.
+///
+/// Only files that runs write are removed; what a user put beside them stays, and so then does
+/// the directory.
+pub fn remove_dead(path: &Path) -> io::Result<bool> {
+    if state(path) != Some(RunState::Dead) {
+        return Ok(false);
+    }
+    for sub in ["console", "outputs", "captures", "qemu"] {
+        let sub = path.join(sub);
+        if sub.is_dir() {
+            fs::remove_dir_all(&sub)?;
+        }
+    }
+    for file in ["manifest.json", "results.json", "events.jsonl", LOCK] {
+        for file in [file.to_owned(), format!("{file}{PARTIAL}")] {
+            match fs::remove_file(path.join(file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        _ => Ok(true),
+    }
+}
+
+fn fresh(root: &Path, name: &str) -> Result<PathBuf, RunDirError> {
+    fs::create_dir_all(root).map_err(|source| RunDirError::Create { path: root.into(), source })?;
+    let stamp = utc_stamp(SystemTime::now());
+    let mut attempt = 1;
+    loop {
+        let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
+        let path = root.join(format!("{name}-{stamp}{suffix}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 10_000 => {
+                attempt += 1;
+            }
+            Err(source) => return Err(RunDirError::Create { path, source }),
+        }
+    }
+}
+
+/// `YYYYMMDD-HHMMSS` in UTC.
+fn utc_stamp(at: SystemTime) -> String {
+    rfc3339(at).chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect::<String>()[..15]
+        .replace('T', "-")
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`, for manifests.
+pub fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at.max(UNIX_EPOCH)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_alive_then_dead_then_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let out = root.path().join("run");
+        let run = RunDir::create(Some(&out), "x").unwrap();
+        run.write_json("manifest.json", &serde_json::json!({ "exit": null })).unwrap();
+        assert_eq!(state(&out), Some(RunState::Alive));
+        assert!(!remove_dead(&out).unwrap(), "a living run must not be removed");
+
+        let path = run.path().to_owned();
+        drop(run);
+        assert_eq!(state(&path), Some(RunState::Dead));
+        fs::write(path.join("notes.txt"), "mine").unwrap();
+        assert!(remove_dead(&path).unwrap());
+        assert_eq!(fs::read_to_string(path.join("notes.txt")).unwrap(), "mine");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        assert_eq!(state(&path), None, "a folder that is no run is left alone");
+
+        let run = RunDir::create(Some(&root.path().join("two")), "x").unwrap();
+        run.write_json("manifest.json", &serde_json::json!({ "exit": 0 })).unwrap();
+        let path = run.path().to_owned();
+        run.release();
+        assert_eq!(state(&path), Some(RunState::Finished));
+        assert!(!remove_dead(&path).unwrap());
+    }
+
+    #[test]
+    fn out_must_be_new_or_empty_and_possible() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let error = RunDir::create(Some(root.path()), "x").unwrap_err();
+        assert!(matches!(error, RunDirError::NotEmpty { .. }), "{error}");
+        let error = RunDir::create(Some(&root.path().join("file/sub")), "x").unwrap_err();
+        assert!(matches!(error, RunDirError::Create { .. }), "{error}");
+        assert!(error.to_string().contains("--out"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file_that_passes_for_a_result() {
+        struct Unwritable;
+        impl Serialize for Unwritable {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("disk is full"))
+            }
+        }
+        let root = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&root.path().join("run")), "x").unwrap();
+        let error = run.write_json("results.json", &Unwritable).unwrap_err();
+        assert!(error.to_string().contains("results.json"), "{error}");
+        assert!(!run.path().join("results.json").exists());
+        assert!(!run.path().join(format!("results.json{PARTIAL}")).exists());
+    }
+
+    #[test]
+    fn stamps_are_sortable_utc() {
+        let at = UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        assert_eq!(utc_stamp(at), "20010909-014640");
+        assert_eq!(rfc3339(at), "2001-09-09T01:46:40Z");
+    }
+}
