@@ -1,0 +1,42 @@
+# Two commands are enough: `make demo` and `make test`. Both install what is missing.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+TAPESTRY := target/release/tapestry
+
+.PHONY: help demo test build image deps lint doc bench clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build image ## Build everything and run a chain of three virtual machines
+	$(TAPESTRY) run topologies/chain.yaml
+
+test: deps ## Check formatting and lints, then run every test (virtual machines included)
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) build --release
+	$(TAPESTRY) image build
+	$(CARGO) test --workspace
+
+build: deps ## Build the release binary
+	$(CARGO) build --release
+
+image: build ## Build the guest image (kernel and initramfs from Debian packages)
+	$(TAPESTRY) image build
+
+deps: ## Install the programs that Tapestry uses, where they are missing
+	@.ci/deps
+
+lint: ## Formatting and clippy only
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: ## Build the API documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: build ## Run the benches (they report, they never fail)
+	$(CARGO) bench --workspace
+
+clean: ## Remove build products (images stay in the cache: `tapestry image list`)
+	$(CARGO) clean
