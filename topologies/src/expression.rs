@@ -1,0 +1,586 @@
+//! Expressions: what stands between `${` and `}`.
+//!
+//! Purpose: small computations over parameters and metrics, at load time (`n[0-${nodes-1}]`) and at
+//! run time (`${loss < 0.01}`). The language is that of Jinja expressions without filters and
+//! tests: `+ - * / // % **`, comparisons, `and or not`, `a if c else b`, `in`, `~` to join texts,
+//! and the functions of [`FUNCTIONS`].
+//!
+//! Assumptions: values are integers, floats, booleans and texts. `/` gives a float, `//` an
+//! integer. Evaluation is bounded: an expression is at most [`MAX_LENGTH`] bytes, runs on a fixed
+//! amount of fuel, and its result is at most [`MAX_TEXT`] bytes.
+//!
+//! Not modelled: lists and maps as results, user-defined functions, side effects.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use minijinja as mj;
+use minijinja::value::Rest;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest expression in bytes.
+const MAX_LENGTH: usize = 4096;
+/// Longest text an expression may give, in bytes.
+const MAX_TEXT: usize = 64 << 10;
+/// Instructions one evaluation may take; the longest allowed expression needs a few thousand.
+const FUEL: u64 = 50_000;
+
+/// The functions an expression may call, with what they do.
+pub const FUNCTIONS: &[(&str, &str)] = &[
+    ("min", "smallest of its numbers"),
+    ("max", "largest of its numbers"),
+    ("abs", "absolute value"),
+    ("round", "nearest integer; with a second argument, that many decimal places"),
+    ("floor", "largest integer not above"),
+    ("ceil", "smallest integer not below"),
+    ("sqrt", "square root"),
+    ("log10", "decimal logarithm"),
+    ("ln", "natural logarithm"),
+    ("exp", "power of e"),
+    ("len", "length of a text in characters"),
+    ("int", "a number or text as an integer, cut towards zero"),
+    ("float", "a number or text as a float"),
+    ("str", "a value as text"),
+    ("ipv4", "`ipv4(node)` or `ipv4(node, interface)`: the IPv4 address, without prefix length (commands only)"),
+    ("ipv6", "the same for IPv6 (commands only)"),
+    ("mac", "the same for the hardware address (commands only)"),
+];
+
+/// Words of the language that cannot be names.
+const RESERVED: &[&str] =
+    &["true", "false", "none", "True", "False", "None", "and", "or", "not", "in", "is", "if", "else"];
+
+/// Result of an expression; also the type of a parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number; always finite.
+    Float(f64),
+    /// Text.
+    Text(String),
+}
+
+impl Value {
+    /// The value of a plain YAML scalar by the core schema: `5`, `0x10`, `1.5`, `true`, else text.
+    pub fn from_scalar(text: &str) -> Self {
+        match text {
+            "true" | "True" | "TRUE" => return Self::Bool(true),
+            "false" | "False" | "FALSE" => return Self::Bool(false),
+            _ => {}
+        }
+        let based = |prefix, radix| {
+            text.strip_prefix(prefix)
+                .filter(|digits| digits.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .and_then(|digits| i64::from_str_radix(digits, radix).ok())
+        };
+        if let Some(number) = text.parse().ok().or_else(|| based("0x", 16)).or_else(|| based("0o", 8)) {
+            return Self::Int(number);
+        }
+        // Rust also reads `inf`, `nan` and `infinity`, which the core schema spells otherwise.
+        let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        match text.parse::<f64>() {
+            Ok(number) if numeric && number.is_finite() => Self::Float(number),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
+    /// The value as a number, if it is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Int(number) => Some(*number as f64),
+            Self::Float(number) => Some(*number),
+            Self::Bool(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// The value as a truth value, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// `a number`, `a text`, …, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a truth value",
+            Self::Int(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "a text",
+        }
+    }
+
+    fn to_jinja(&self) -> mj::Value {
+        match self {
+            Self::Bool(value) => mj::Value::from(*value),
+            Self::Int(value) => mj::Value::from(*value),
+            Self::Float(value) => mj::Value::from(*value),
+            Self::Text(value) => mj::Value::from(value.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Int(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Text(value) => f.write_str(value),
+        }
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
+impl From<&Value> for serde_json::Value {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Bool(value) => Self::from(*value),
+            Value::Int(value) => Self::from(*value),
+            Value::Float(value) => Self::from(*value),
+            Value::Text(value) => Self::from(value.as_str()),
+        }
+    }
+}
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExprError {
+    /// It is not an expression.
+    #[error("`{expression}` is not an expression: {reason}")]
+    Syntax {
+        /// The expression.
+        expression: String,
+        /// What the reader stumbled over.
+        reason: String,
+        /// Bytes of the expression the reason is about, where known.
+        range: Option<Range<usize>>,
+    },
+    /// It uses a name that stands for nothing here.
+    #[error("unknown name `{name}` in the expression `{expression}`")]
+    UnknownName {
+        /// The expression.
+        expression: String,
+        /// The name.
+        name: String,
+        /// Bytes of the expression that hold the name.
+        range: Option<Range<usize>>,
+        /// Names that would be known.
+        known: Vec<String>,
+    },
+    /// It cannot be computed, or its result is of no use.
+    #[error("the expression `{expression}` has no value: {reason}")]
+    Evaluation {
+        /// The expression.
+        expression: String,
+        /// Why not.
+        reason: String,
+        /// Bytes of the expression the reason is about, where known.
+        range: Option<Range<usize>>,
+    },
+}
+
+impl ExprError {
+    /// The bytes of the expression that are at fault, where known.
+    pub fn range(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Syntax { range, .. }
+            | Self::UnknownName { range, .. }
+            | Self::Evaluation { range, .. } => range.clone(),
+        }
+    }
+}
+
+/// Addresses of one named interface, for `ipv4()`, `ipv6()` and `mac()`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InterfaceAddresses {
+    pub(crate) interface: String,
+    pub(crate) ipv4: Option<String>,
+    pub(crate) ipv6: Option<String>,
+    pub(crate) mac: Option<String>,
+}
+
+/// Interfaces by node.
+pub(crate) type Directory = HashMap<String, Vec<InterfaceAddresses>>;
+
+/// The names an expression can use.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    variables: IndexMap<String, Value>,
+    directory: Option<Arc<Directory>>,
+}
+
+impl Scope {
+    /// A scope without names.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives a name a value; a later one replaces an earlier one.
+    pub fn set(&mut self, name: impl Into<String>, value: Value) {
+        self.variables.insert(name.into(), value);
+    }
+
+    /// The value of a name.
+    pub fn variable(&self, name: &str) -> Option<&Value> {
+        self.variables.get(name)
+    }
+
+    /// The names, in the order they were first set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// Makes the address functions answer.
+    pub(crate) fn set_directory(&mut self, directory: Arc<Directory>) {
+        self.directory = Some(directory);
+    }
+}
+
+/// Whether a word can be the name of a parameter or metric: a letter or `_`, then letters, digits
+/// and `_`, and no word of the expression language.
+pub fn is_name(word: &str) -> bool {
+    let mut bytes = word.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !RESERVED.contains(&word)
+        && !FUNCTIONS.iter().any(|(name, _)| *name == word)
+}
+
+/// Computes an expression (the text between `${` and `}`).
+pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, ExprError> {
+    let env = environment(scope.directory.clone());
+    let compiled = compile(&env, expression)?;
+    if let Some(error) = unknown_name(&compiled, expression, |name| scope.variables.contains_key(name)) {
+        return Err(with_known(error, scope.names()));
+    }
+    let variables: std::collections::BTreeMap<&str, mj::Value> =
+        scope.variables.iter().map(|(name, value)| (name.as_str(), value.to_jinja())).collect();
+    let result = compiled
+        .eval(mj::Value::from_pairs(variables))
+        .map_err(|error| failure(expression, &error, false))?;
+    from_jinja(&result).map_err(|reason| ExprError::Evaluation {
+        expression: expression.to_owned(),
+        reason,
+        range: None,
+    })
+}
+
+/// Checks an expression without computing it: its form, and that it uses only names for which
+/// `known` is true.
+pub fn check(expression: &str, known: &BTreeSet<&str>) -> Result<(), ExprError> {
+    let env = environment(None);
+    let compiled = compile(&env, expression)?;
+    match unknown_name(&compiled, expression, |name| known.contains(name)) {
+        Some(error) => Err(with_known(error, known.iter().copied())),
+        None => Ok(()),
+    }
+}
+
+fn with_known<'a>(error: ExprError, names: impl Iterator<Item = &'a str>) -> ExprError {
+    match error {
+        ExprError::UnknownName { expression, name, range, .. } => ExprError::UnknownName {
+            expression,
+            name,
+            range,
+            known: names.map(str::to_owned).collect(),
+        },
+        other => other,
+    }
+}
+
+fn compile<'env, 'source>(
+    env: &'env mj::Environment<'source>,
+    expression: &'source str,
+) -> Result<mj::Expression<'env, 'source>, ExprError> {
+    if expression.len() > MAX_LENGTH {
+        return Err(ExprError::Syntax {
+            expression: crate::diagnostics::excerpt(expression),
+            reason: format!("it is longer than {MAX_LENGTH} bytes"),
+            range: None,
+        });
+    }
+    if expression.trim().is_empty() {
+        return Err(ExprError::Syntax {
+            expression: expression.to_owned(),
+            reason: "it is empty".to_owned(),
+            range: None,
+        });
+    }
+    env.compile_expression(expression).map_err(|error| failure(expression, &error, true))
+}
+
+/// The first name, in the order written, that is neither a function nor known.
+fn unknown_name(
+    compiled: &mj::Expression<'_, '_>,
+    expression: &str,
+    known: impl Fn(&str) -> bool,
+) -> Option<ExprError> {
+    // The set is unordered: the place in the text decides which one is reported.
+    compiled
+        .undeclared_variables(false)
+        .into_iter()
+        .filter(|name| !known(name) && !FUNCTIONS.iter().any(|(function, _)| function == name))
+        .map(|name| (find_word(expression, &name), name))
+        .min_by_key(|(range, name)| (range.as_ref().map(|range| range.start), name.clone()))
+        .map(|(range, name)| ExprError::UnknownName {
+            expression: expression.to_owned(),
+            name,
+            range,
+            known: Vec::new(),
+        })
+}
+
+fn find_word(text: &str, word: &str) -> Option<Range<usize>> {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word)
+        .map(|(at, _)| at..at + word.len())
+        .find(|range| {
+            !text[..range.start].ends_with(part) && !text[range.end..].starts_with(part)
+        })
+}
+
+fn failure(expression: &str, error: &mj::Error, syntax: bool) -> ExprError {
+    let mut reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    if error.kind() == mj::ErrorKind::OutOfFuel {
+        reason = "it takes too long".to_owned();
+    }
+    let range = error.range().filter(|range| expression.get(range.clone()).is_some());
+    let expression = expression.to_owned();
+    if syntax {
+        ExprError::Syntax { expression, reason, range }
+    } else {
+        ExprError::Evaluation { expression, reason, range }
+    }
+}
+
+fn from_jinja(value: &mj::Value) -> Result<Value, String> {
+    use mj::value::ValueKind;
+    match value.kind() {
+        ValueKind::Bool => Ok(Value::Bool(value.is_true())),
+        ValueKind::Number if value.is_integer() => value
+            .as_i64()
+            .map(Value::Int)
+            .ok_or_else(|| "it is beyond the integers of 64 bits".to_owned()),
+        ValueKind::Number => match f64::try_from(value.clone()) {
+            Ok(number) if number.is_finite() => Ok(Value::Float(number)),
+            _ => Err("it is not a finite number (a division by zero?)".to_owned()),
+        },
+        ValueKind::String => match value.as_str() {
+            Some(text) if text.len() <= MAX_TEXT => Ok(Value::Text(text.to_owned())),
+            _ => Err(format!("it is a text of more than {MAX_TEXT} bytes")),
+        },
+        other => Err(format!("it is {other}, not a number, truth value or text")),
+    }
+}
+
+fn environment(directory: Option<Arc<Directory>>) -> mj::Environment<'static> {
+    let mut env = mj::Environment::empty();
+    env.set_debug(true);
+    env.set_undefined_behavior(mj::UndefinedBehavior::Strict);
+    env.set_fuel(Some(FUEL));
+    env.add_function("min", |numbers: Rest<mj::Value>| extreme(&numbers, |a, b| a < b));
+    env.add_function("max", |numbers: Rest<mj::Value>| extreme(&numbers, |a, b| a > b));
+    env.add_function("abs", |value: mj::Value| match value.as_i64().filter(|_| value.is_integer()) {
+        Some(integer) => Ok(mj::Value::from(integer.saturating_abs())),
+        None => number(&value).map(|number| mj::Value::from(number.abs())),
+    });
+    env.add_function("round", |value: mj::Value, places: Option<i32>| {
+        let number = number(&value)?;
+        Ok::<_, mj::Error>(match places {
+            None => whole(number.round()),
+            Some(places) => {
+                let scale = 10_f64.powi(places.clamp(-300, 300));
+                mj::Value::from((number * scale).round() / scale)
+            }
+        })
+    });
+    env.add_function("floor", |value: mj::Value| number(&value).map(|n| whole(n.floor())));
+    env.add_function("ceil", |value: mj::Value| number(&value).map(|n| whole(n.ceil())));
+    env.add_function("sqrt", |value: mj::Value| number(&value).map(f64::sqrt));
+    env.add_function("log10", |value: mj::Value| number(&value).map(f64::log10));
+    env.add_function("ln", |value: mj::Value| number(&value).map(f64::ln));
+    env.add_function("exp", |value: mj::Value| number(&value).map(f64::exp));
+    env.add_function("len", |value: mj::Value| {
+        value.as_str().map(|text| text.chars().count() as u64).ok_or_else(|| wrong("a text", &value))
+    });
+    env.add_function("int", |value: mj::Value| match value.as_str() {
+        Some(text) => text.trim().parse::<i64>().map(mj::Value::from).map_err(|_| wrong("a number", &value)),
+        None => number(&value).map(|number| whole(number.trunc())),
+    });
+    env.add_function("float", |value: mj::Value| match value.as_str() {
+        Some(text) => text.trim().parse::<f64>().map_err(|_| wrong("a number", &value)),
+        None => number(&value),
+    });
+    env.add_function("str", |value: mj::Value| value.to_string());
+    type Field = fn(&InterfaceAddresses) -> Option<&String>;
+    let fields: [(&str, Field); 3] = [
+        ("ipv4", |interface| interface.ipv4.as_ref()),
+        ("ipv6", |interface| interface.ipv6.as_ref()),
+        ("mac", |interface| interface.mac.as_ref()),
+    ];
+    for (name, field) in fields {
+        let directory = directory.clone();
+        env.add_function(name, move |node: String, interface: Option<String>| {
+            address(directory.as_deref(), name, &node, interface.as_deref(), field)
+        });
+    }
+    env
+}
+
+fn address(
+    directory: Option<&Directory>,
+    what: &str,
+    node: &str,
+    interface: Option<&str>,
+    field: fn(&InterfaceAddresses) -> Option<&String>,
+) -> Result<String, mj::Error> {
+    let fail = |reason: String| mj::Error::new(mj::ErrorKind::InvalidOperation, reason);
+    let Some(directory) = directory else {
+        return Err(fail(format!("`{what}()` is known only in commands")));
+    };
+    let Some(interfaces) = directory.get(node) else {
+        return Err(fail(format!("there is no node `{node}`")));
+    };
+    interfaces
+        .iter()
+        .filter(|entry| interface.is_none_or(|name| entry.interface == name))
+        .find_map(field)
+        .cloned()
+        .ok_or_else(|| match interface {
+            Some(interface) => fail(format!("`{interface}` of node `{node}` has no {what} address")),
+            None => fail(format!("node `{node}` has no {what} address")),
+        })
+}
+
+fn wrong(expected: &str, value: &mj::Value) -> mj::Error {
+    let reason = format!("expected {expected}, found {}", value.kind());
+    mj::Error::new(mj::ErrorKind::InvalidOperation, reason)
+}
+
+fn number(value: &mj::Value) -> Result<f64, mj::Error> {
+    if !value.is_number() {
+        return Err(wrong("a number", value));
+    }
+    f64::try_from(value.clone())
+}
+
+/// A float without fraction as an integer where it fits.
+fn whole(number: f64) -> mj::Value {
+    // 2⁵³: up to here every integer is a float and the cast is exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.abs() <= EXACT { mj::Value::from(number as i64) } else { mj::Value::from(number) }
+}
+
+fn extreme(
+    numbers: &[mj::Value],
+    better: fn(f64, f64) -> bool,
+) -> Result<mj::Value, mj::Error> {
+    let mut best: Option<(f64, &mj::Value)> = None;
+    for value in numbers {
+        let number = number(value)?;
+        if best.is_none_or(|(best, _)| better(number, best)) {
+            best = Some((number, value));
+        }
+    }
+    best.map(|(_, value)| value.clone()).ok_or_else(|| {
+        mj::Error::new(mj::ErrorKind::MissingArgument, "it needs at least one number")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        let mut scope = Scope::new();
+        scope.set("nodes", Value::Int(3));
+        scope.set("kind", Value::Text("qemu".to_owned()));
+        scope.set("loss", Value::Float(0.25));
+        scope
+    }
+
+    fn eval(expression: &str) -> Value {
+        evaluate(expression, &scope()).unwrap()
+    }
+
+    #[test]
+    fn arithmetic_keeps_integers_and_floats_apart() {
+        assert_eq!(eval("nodes - 1"), Value::Int(2));
+        assert_eq!(eval("nodes / 2"), Value::Float(1.5));
+        assert_eq!(eval("nodes // 2"), Value::Int(1));
+        assert_eq!(eval("2 ** 10"), Value::Int(1024));
+        assert_eq!(eval("round(2.5)"), Value::Int(3));
+        assert_eq!(eval("round(1.23456, 2)"), Value::Float(1.23));
+        assert_eq!(eval("max(1, nodes, 2.5)"), Value::Int(3));
+        assert_eq!(eval("min(1, loss)"), Value::Float(0.25));
+        assert_eq!(eval("abs(-7)"), Value::Int(7));
+        assert_eq!(eval("int('12') + int(3.9)"), Value::Int(15));
+        assert_eq!(eval("sqrt(16)"), Value::Float(4.0));
+    }
+
+    #[test]
+    fn texts_and_truth() {
+        assert_eq!(eval("'bridge' if kind == 'host' else kind"), Value::Text("qemu".to_owned()));
+        assert_eq!(eval("loss < 0.5 and nodes > 1"), Value::Bool(true));
+        assert_eq!(eval("kind ~ '-' ~ nodes"), Value::Text("qemu-3".to_owned()));
+        assert_eq!(eval("len(kind)"), Value::Int(4));
+        assert_eq!(eval("kind in 'qemu netns'"), Value::Bool(true));
+    }
+
+    #[test]
+    fn unknown_names_say_where_and_what_is_known() {
+        let error = evaluate("1 + nods", &scope()).unwrap_err();
+        assert_eq!(error.range(), Some(4..8));
+        let ExprError::UnknownName { name, known, .. } = error else { panic!("{error}") };
+        assert_eq!(name, "nods");
+        assert_eq!(known, ["nodes", "kind", "loss"]);
+        assert!(check("nodes + x", &BTreeSet::from(["nodes"])).is_err());
+        assert!(check("nodes + max(1, 2)", &BTreeSet::from(["nodes"])).is_ok());
+    }
+
+    #[test]
+    fn nothing_hangs_panics_or_gives_infinity() {
+        for expression in [
+            "1 / 0", "1 // 0", "1 % 0", "10.0 ** 400", "9 ** 99", "'x' * 100000000", "sqrt(-1)",
+            "", " ", "1 +", "[1, 2]", "{'a': 1}", "none", "nodes.x", "nodes()", "min()",
+            "kind + 1", "ipv4('n0')", "len(1)", "-9223372036854775808 * -1", "'x' * 70000",
+            "${nodes}", "#HOME", "HOME:-x", "1 }} {{ 2", "nodes|abs", "nodes is odd",
+        ] {
+            assert!(evaluate(expression, &scope()).is_err(), "{expression}");
+        }
+        let deep = format!("{}1{}", "(".repeat(2000), ")".repeat(2000));
+        assert!(evaluate(&deep, &scope()).is_err());
+        let deep = "-".repeat(4000) + "1";
+        let _ = evaluate(&deep, &scope());
+        let deep = "not ".repeat(1000) + "true";
+        let _ = evaluate(&deep, &scope());
+        let long = "1+".repeat(2000) + "1";
+        let _ = evaluate(&long, &scope());
+    }
+
+    #[test]
+    fn scalars_follow_the_core_schema() {
+        assert_eq!(Value::from_scalar("5"), Value::Int(5));
+        assert_eq!(Value::from_scalar("0x10"), Value::Int(16));
+        assert_eq!(Value::from_scalar("1e3"), Value::Float(1000.0));
+        assert_eq!(Value::from_scalar("true"), Value::Bool(true));
+        for text in ["yes", "nan", "inf", "10Mbit/s", "1.2.3", "e", "0x", "-"] {
+            assert_eq!(Value::from_scalar(text), Value::Text(text.to_owned()));
+        }
+    }
+}
