@@ -1,1 +1,5 @@
 //! QEMU guests, images, consoles, the shell proxy and Tasks.
+
+pub mod accel;
+pub mod image;
+pub mod qemu;

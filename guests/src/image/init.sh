@@ -1,0 +1,48 @@
+#!/bin/sh
+# Process 1 of a guest: mounts, drivers for what is there, then a root shell on the first serial
+# port, for ever. Every program started here costs a guest under software translation milliseconds,
+# so it does the least that makes a node.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
+
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t devtmpfs -o nosuid,mode=755 devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o nosuid,noexec,mode=620,gid=5 devpts /dev/pts
+mount -t tmpfs -o nosuid,nodev tmpfs /dev/shm
+mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
+mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
+ln -s /proc/self/fd /dev/fd
+
+# Errors and worse go on to the console; a panic shows whatever the level.
+echo 4 > /proc/sys/kernel/printk
+
+# Buses first; then what is on the virtio bus, which appears with its driver.
+cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u > /run/aliases
+grep -v '^virtio:' /run/aliases | xargs modprobe -abq 2>/dev/null
+cat /sys/bus/virtio/devices/*/modalias 2>/dev/null | sort -u | xargs -r modprobe -abq 2>/dev/null
+
+# Addresses come from the topology, not from routers; and they are usable at once.
+for where in all default; do
+    cd /proc/sys/net/ipv6/conf/$where && {
+        echo 0 > accept_ra
+        echo 0 > autoconf
+        echo 0 > accept_dad
+        echo 0 > router_solicitations
+    }
+done 2>/dev/null
+cd /root
+
+ip link set lo up
+
+# `poweroff`, `halt` and `reboot` tell process 1 by signal.
+trap 'sync; poweroff -f' USR1 USR2
+trap 'sync; reboot -f' TERM
+
+echo "tapestry: ready"
+while :; do
+    setsid -c sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
+    shell=$!
+    # A signal ends `wait` early; then the shell is still there.
+    while kill -0 $shell 2>/dev/null; do wait $shell; done
+done
