@@ -1,1 +1,33 @@
-//! Frames, channels and queues as pure state machines.
+//! Frames, channels and in-process devices as pure state machines.
+//!
+//! Purpose: [`Network`] composes links and devices into one event-driven state machine that runs
+//! unchanged against the wall clock and in virtual time. Frames go in at ports and come out at
+//! ports; in between, everything is an event.
+//!
+//! Assumptions: frames are Ethernet without preamble and frame check sequence, as TAP devices
+//! carry them. The caller passes `now`; nothing here asks the time or does I/O.
+//!
+//! Not modelled: bit errors, impairments, speed negotiation, flow control (802.3x).
+//!
+//! Reference: ns-3 models `csma`, `point-to-point` and `bridge`; IEEE 802.3, 802.1D.
+
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod builder;
+mod counters;
+mod csma;
+mod event;
+mod frame;
+mod link;
+mod network;
+mod point_to_point;
+mod trace;
+
+pub use bridge::Bridge;
+pub use builder::{BuildError, NetworkBuilder};
+pub use counters::{Count, Counters, DropReason, Drops};
+pub use frame::{FillError, Frame, FramePool};
+pub use link::{Backoff, ChannelKind, DeviceId, Framing, LinkConfig, LinkId, PortId};
+pub use network::{Livelock, Network, Transmit};
+pub use trace::{Trace, TraceEvent, TraceRecord};

@@ -5,11 +5,11 @@
 //! change what another link draws, and neither does the order in which streams are made.
 //!
 //! Assumptions: the mapping is part of the results' reproducibility and never changes. The
-//! generator is ChaCha with 8 rounds, whose 256-bit seed is the SHA-256 digest of the text
+//! generator is `ChaCha` with 8 rounds, whose 256-bit seed is the SHA-256 digest of the text
 //! `tapestry-stream-1`, then seed and run as 64-bit little-endian numbers, then component and
 //! purpose, each preceded by its length in bytes as a 64-bit little-endian number.
 //!
-//! Reference: RFC 8439 (ChaCha), FIPS 180-4 (SHA-256); ns-3 manual, "Random variables", for the
+//! Reference: RFC 8439 (`ChaCha`), FIPS 180-4 (SHA-256); ns-3 manual, "Random variables", for the
 //! split of seed and run number.
 
 use rand_chacha::ChaCha8Rng;

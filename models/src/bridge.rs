@@ -1,0 +1,146 @@
+//! In-process layer-2 devices: the learning bridge and the hub.
+//!
+//! Purpose: a device sits on one station of each of several links and repeats, on the others, the
+//! frames it receives on one, without delay of its own.
+//!
+//! Assumptions: the frame is forwarded in the instant it has been received completely.
+//!
+//! Not modelled: spanning tree, VLANs, processing time, multicast snooping. Two bridges joined by
+//! two links are a loop, as in a network without spanning tree.
+//!
+//! Reference: IEEE 802.1D-2004, 7.7–7.9; ns-3 `BridgeNetDevice` (which floods a frame whose
+//! destination is on the port it came from; this one filters it, as 802.1D says).
+
+use std::collections::HashMap;
+
+use tapestry_core::SimTime;
+
+use crate::Frame;
+
+/// A learning bridge: remembers behind which port an address was last seen.
+#[derive(Debug, Default)]
+pub struct Bridge {
+    /// Only looked up, never iterated over where order matters.
+    table: HashMap<[u8; 6], Entry>,
+    filtered: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    port: u32,
+    seen: SimTime,
+}
+
+/// What a device does with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forward {
+    /// Sends it out of all ports but the one it came in at.
+    Flood,
+    /// Sends it out of one port.
+    To(u32),
+    /// Keeps it to itself.
+    Filter,
+}
+
+impl Bridge {
+    /// An address not seen for this long is forgotten.
+    const AGEING: SimTime = SimTime::from_secs(300);
+    /// Addresses remembered; beyond that unknown ones are flooded.
+    const ADDRESSES: usize = 8_192;
+
+    /// Frames that were not forwarded because their destination is on the side they came from, or
+    /// is reserved for the bridge itself.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
+    /// Learns from a frame received at `port` and says where it goes.
+    pub(crate) fn receive(&mut self, now: SimTime, port: u32, frame: &Frame) -> Forward {
+        let (Some(destination), Some(source)) = (frame.destination(), frame.source()) else {
+            self.filtered += 1;
+            return Forward::Filter;
+        };
+        if !is_group(source) {
+            self.learn(now, port, source);
+        }
+        let forward = if is_link_local(destination) {
+            Forward::Filter
+        } else if is_group(destination) {
+            Forward::Flood
+        } else {
+            match self.table.get(&destination) {
+                Some(entry) if now - entry.seen > Self::AGEING => Forward::Flood,
+                Some(entry) if entry.port == port => Forward::Filter,
+                Some(entry) => Forward::To(entry.port),
+                None => Forward::Flood,
+            }
+        };
+        self.filtered += u64::from(forward == Forward::Filter);
+        forward
+    }
+
+    fn learn(&mut self, now: SimTime, port: u32, source: [u8; 6]) {
+        if self.table.len() >= Self::ADDRESSES && !self.table.contains_key(&source) {
+            self.table.retain(|_, entry| now - entry.seen <= Self::AGEING);
+            if self.table.len() >= Self::ADDRESSES {
+                return;
+            }
+        }
+        self.table.insert(source, Entry { port, seen: now });
+    }
+}
+
+fn is_group(address: [u8; 6]) -> bool {
+    address[0] & 1 != 0
+}
+
+/// 01-80-C2-00-00-00 to -0F: never forwarded by a bridge.
+fn is_link_local(address: [u8; 6]) -> bool {
+    address[..5] == [0x01, 0x80, 0xc2, 0x00, 0x00] && address[5] < 0x10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(destination: [u8; 6], source: [u8; 6]) -> Frame {
+        Frame::from([&destination[..], &source[..], &[0; 48]].concat())
+    }
+
+    const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const ALL: [u8; 6] = [0xff; 6];
+
+    #[test]
+    fn learns_forwards_filters_and_forgets() {
+        let mut bridge = Bridge::default();
+        let at = SimTime::from_secs;
+        assert_eq!(bridge.receive(at(0), 0, &frame(B, A)), Forward::Flood);
+        assert_eq!(bridge.receive(at(1), 1, &frame(A, B)), Forward::To(0));
+        assert_eq!(bridge.receive(at(2), 0, &frame(B, A)), Forward::To(1));
+        assert_eq!(bridge.receive(at(2), 1, &frame(B, A)), Forward::Filter);
+        assert_eq!(bridge.receive(at(3), 2, &frame(A, B)), Forward::To(1));
+        assert_eq!(bridge.receive(at(3), 0, &frame(ALL, A)), Forward::Flood);
+        assert_eq!(bridge.receive(at(304), 0, &frame(B, A)), Forward::Flood);
+        let bpdu = [0x01, 0x80, 0xc2, 0, 0, 0];
+        assert_eq!(bridge.receive(at(304), 0, &frame(bpdu, A)), Forward::Filter);
+        assert_eq!(bridge.receive(at(304), 0, &Frame::from(vec![1; 3])), Forward::Filter);
+        assert_eq!(bridge.filtered(), 3);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_room_comes_back_with_age() {
+        let mut bridge = Bridge::default();
+        let address = |n: usize| [2, 0, 0, 0, (n >> 8) as u8, n as u8];
+        for n in 0..=Bridge::ADDRESSES {
+            bridge.receive(SimTime::ZERO, 0, &frame(ALL, address(n)));
+        }
+        assert_eq!(bridge.table.len(), Bridge::ADDRESSES);
+        let last = address(Bridge::ADDRESSES);
+        assert_eq!(bridge.receive(SimTime::ZERO, 1, &frame(last, A)), Forward::Flood);
+        let later = SimTime::from_secs(301);
+        bridge.receive(later, 0, &frame(ALL, last));
+        assert_eq!(bridge.table.len(), 1);
+        assert_eq!(bridge.receive(later, 1, &frame(last, A)), Forward::To(0));
+    }
+}

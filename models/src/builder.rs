@@ -1,0 +1,173 @@
+//! Builds a network from links and devices.
+
+use std::collections::BTreeSet;
+
+use tapestry_core::Streams;
+use thiserror::Error;
+
+use crate::bridge::Bridge;
+use crate::csma::Csma;
+use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
+use crate::point_to_point::PointToPoint;
+use crate::{ChannelKind, DeviceId, LinkConfig, LinkId, PortId};
+
+/// Collects links, then devices on their stations.
+#[derive(Debug)]
+pub struct NetworkBuilder {
+    streams: Streams,
+    names: BTreeSet<String>,
+    links: Vec<Link>,
+    stations: Vec<Station>,
+    devices: Vec<Device>,
+}
+
+/// Why a network cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two links share a name.
+    #[error("there are two links `{link}`; rename one")]
+    DuplicateLink {
+        /// The name.
+        link: String,
+    },
+    /// The channel cannot have that many stations.
+    #[error("link `{link}` has {stations} stations; {expected}")]
+    Stations {
+        /// The link's name.
+        link: String,
+        /// The number of stations as given.
+        stations: u32,
+        /// What the channel needs.
+        expected: &'static str,
+    },
+    /// There is no such port.
+    #[error("there is no port {port}; use the ports of links that were added")]
+    NoSuchPort {
+        /// The port's number.
+        port: u32,
+    },
+    /// Two devices claim a port, or one claims it twice.
+    #[error("port {port} has a device already; give each device ports of its own")]
+    PortTaken {
+        /// The port's number.
+        port: u32,
+    },
+}
+
+impl NetworkBuilder {
+    /// A builder for a network whose random choices derive from `streams`.
+    pub fn new(streams: Streams) -> Self {
+        Self {
+            streams,
+            names: BTreeSet::new(),
+            links: Vec::new(),
+            stations: Vec::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Adds a link. Its stations are ports until a device takes them.
+    pub fn link(&mut self, config: LinkConfig) -> Result<LinkId, BuildError> {
+        let expected = match config.channel {
+            ChannelKind::PointToPoint if config.stations != 2 => "a point-to-point link has two",
+            ChannelKind::Csma if config.stations == 0 => "a CSMA link has at least one",
+            _ => "",
+        };
+        if !expected.is_empty() {
+            let (link, stations) = (config.name, config.stations);
+            return Err(BuildError::Stations { link, stations, expected });
+        }
+        if !self.names.insert(config.name.clone()) {
+            return Err(BuildError::DuplicateLink { link: config.name });
+        }
+        let LinkConfig { name, rate, delay, queue_frames, framing, stations, .. } = config;
+        let channel = match config.channel {
+            ChannelKind::PointToPoint => {
+                Channel::PointToPoint(PointToPoint::new(rate, delay, queue_frames, framing))
+            }
+            ChannelKind::Csma => {
+                let streams = self.streams;
+                let random = (0..stations)
+                    .map(|i| streams.stream(&format!("link/{name}/station/{i}"), "backoff"));
+                Channel::Csma(Csma::new(rate, delay, queue_frames, framing, config.backoff, random))
+            }
+        };
+        let id = LinkId(self.links.len() as u32);
+        let first_station = self.stations.len() as u32;
+        self.links.push(Link::new(name, config.mtu, first_station, stations, channel));
+        self.stations.extend((0..stations).map(|_| Station { link: id, receiver: Receiver::Port }));
+        Ok(id)
+    }
+
+    /// The port at a station of a link; `None` if there is no such link or station.
+    pub fn port(&self, link: LinkId, station: u32) -> Option<PortId> {
+        self.links.get(link.0 as usize)?.port(station)
+    }
+
+    /// Puts a learning bridge on these stations, which cease to be ports.
+    pub fn bridge(&mut self, ports: &[PortId]) -> Result<DeviceId, BuildError> {
+        self.device(DeviceKind::Bridge(Bridge::default()), ports)
+    }
+
+    /// Puts a hub (repeats every frame on all other stations) on these stations, which cease to
+    /// be ports.
+    pub fn hub(&mut self, ports: &[PortId]) -> Result<DeviceId, BuildError> {
+        self.device(DeviceKind::Hub, ports)
+    }
+
+    /// The network, at time zero and with all links up.
+    pub fn build(self) -> Network {
+        Network::new(self.links, self.stations, self.devices)
+    }
+
+    fn device(&mut self, kind: DeviceKind, ports: &[PortId]) -> Result<DeviceId, BuildError> {
+        let mut seen = BTreeSet::new();
+        for &PortId(port) in ports {
+            match self.stations.get(port as usize).map(|station| station.receiver) {
+                None => return Err(BuildError::NoSuchPort { port }),
+                Some(Receiver::Port) if seen.insert(port) => {}
+                Some(_) => return Err(BuildError::PortTaken { port }),
+            }
+        }
+        let id = DeviceId(self.devices.len() as u32);
+        for (i, &PortId(port)) in ports.iter().enumerate() {
+            let receiver = Receiver::Device { device: id, port: i as u32 };
+            self.stations[port as usize].receiver = receiver;
+        }
+        let stations = ports.iter().map(|port| port.0).collect();
+        self.devices.push(Device { kind, stations });
+        Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_built_is_named() {
+        let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+        let link = builder.link(LinkConfig::point_to_point("a")).unwrap();
+        assert_eq!(
+            builder.link(LinkConfig::csma("a", 2)),
+            Err(BuildError::DuplicateLink { link: "a".into() })
+        );
+        for (config, stations) in [
+            (LinkConfig { stations: 3, ..LinkConfig::point_to_point("b") }, 3),
+            (LinkConfig::csma("c", 0), 0),
+        ] {
+            assert!(matches!(
+                builder.link(config),
+                Err(BuildError::Stations { stations: s, .. }) if s == stations
+            ));
+        }
+        assert_eq!(builder.port(link, 2), None);
+        assert_eq!(builder.port(LinkId(1), 0), None);
+        let port = builder.port(link, 1).unwrap();
+        assert_eq!(builder.hub(&[port, port]), Err(BuildError::PortTaken { port: 1 }));
+        assert_eq!(builder.bridge(&[PortId(9)]), Err(BuildError::NoSuchPort { port: 9 }));
+        builder.bridge(&[port]).unwrap();
+        assert_eq!(builder.hub(&[port]), Err(BuildError::PortTaken { port: 1 }));
+    }
+}

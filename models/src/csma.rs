@@ -1,0 +1,220 @@
+//! CSMA channel: a shared half-duplex medium with carrier sense, any number of stations.
+//!
+//! Purpose: a station that finds the medium idle transmits; one that finds it busy backs off for a
+//! random time that doubles its range with every retry. The medium is busy while a frame is being
+//! transmitted and while its last bit propagates; all other stations then receive it at once.
+//! After each transmission a station waits an interframe gap of 96 bit times.
+//!
+//! Assumptions: all stations are equally far from each other (one delay). Stations sense the state
+//! of the medium itself, without delay, so there are no collisions. On a link without rate limit a
+//! transmission and the gap take no time; without delay, too, the medium is never busy and frames
+//! pass straight through.
+//!
+//! Not modelled: collisions and jam signals, capture effect, full duplex.
+//!
+//! Reference: ns-3 `CsmaNetDevice`, `CsmaChannel`, `Backoff`, whose order of scheduling is kept:
+//! arrivals, then the end of propagation, then the end of the gap.
+
+use std::collections::VecDeque;
+
+use rand::RngExt;
+use tapestry_core::{DataRate, RandomStream, SimTime};
+
+use crate::counters::DropReason;
+use crate::event::{Context, Timer};
+use crate::trace::TraceEvent;
+use crate::{Backoff, Frame, Framing};
+
+#[derive(Debug)]
+pub(crate) struct Csma {
+    pub(crate) rate: Option<DataRate>,
+    pub(crate) delay: SimTime,
+    queue_frames: usize,
+    framing: Framing,
+    backoff: Backoff,
+    medium: Medium,
+    stations: Vec<Station>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    Idle,
+    Transmitting,
+    Propagating,
+}
+
+#[derive(Debug)]
+struct Station {
+    queue: VecDeque<Frame>,
+    state: Transmitter,
+    /// The frame in back-off or transmission.
+    current: Option<Frame>,
+    retries: u32,
+    random: RandomStream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transmitter {
+    Ready,
+    Backoff,
+    Busy,
+    Gap,
+}
+
+/// The interframe gap of Ethernet: 96 bit times.
+const GAP_BYTES: u64 = 12;
+
+impl Csma {
+    pub(crate) fn new(
+        rate: Option<DataRate>,
+        delay: SimTime,
+        queue_frames: u32,
+        framing: Framing,
+        backoff: Backoff,
+        streams: impl Iterator<Item = RandomStream>,
+    ) -> Self {
+        let stations = streams
+            .map(|random| Station {
+                queue: VecDeque::new(),
+                state: Transmitter::Ready,
+                current: None,
+                retries: 0,
+                random,
+            })
+            .collect();
+        let queue_frames = queue_frames as usize;
+        Self { rate, delay, queue_frames, framing, backoff, medium: Medium::Idle, stations }
+    }
+
+    pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
+        let instant = self.rate.is_none() && self.delay == SimTime::ZERO;
+        let receivers = self.stations.len() - 1;
+        let this = &mut self.stations[station];
+        if this.state != Transmitter::Ready {
+            if this.queue.len() < self.queue_frames {
+                this.queue.push_back(frame);
+            } else {
+                cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::QueueFull);
+            }
+        } else if instant && self.medium == Medium::Idle {
+            cx.trace(TraceEvent::PhyTxBegin, station, &frame, None);
+            cx.transmitted(station, &frame, receivers);
+            cx.broadcast(SimTime::ZERO, station, frame);
+        } else {
+            this.current = Some(frame);
+            self.transmit_start(cx, station);
+        }
+    }
+
+    /// Transmits the current frame if the medium is idle, else backs off or gives up.
+    pub(crate) fn transmit_start(&mut self, cx: &mut Context<'_>, station: usize) {
+        let this = &mut self.stations[station];
+        while let Some(frame) = &this.current {
+            if self.medium == Medium::Idle {
+                cx.trace(TraceEvent::PhyTxBegin, station, frame, None);
+                self.medium = Medium::Transmitting;
+                this.state = Transmitter::Busy;
+                this.retries = 0;
+                let bytes = self.framing.wire_bytes(frame.len());
+                let time = self.rate.map_or(SimTime::ZERO, |rate| rate.transmit_time(bytes));
+                cx.start_timer(time, station, Timer::TransmitComplete);
+                return;
+            }
+            if this.retries < self.backoff.max_retries {
+                cx.trace(TraceEvent::MacTxBackoff, station, frame, None);
+                cx.counters[station].backoffs += 1;
+                this.state = Transmitter::Backoff;
+                this.retries += 1;
+                let wait = backoff_time(&self.backoff, this.retries, &mut this.random);
+                cx.start_timer(wait, station, Timer::TransmitStart);
+                return;
+            }
+            let reason = DropReason::BackoffRetriesExceeded;
+            cx.drop_tx(TraceEvent::PhyTxDrop, station, frame, reason);
+            this.retries = 0;
+            this.state = Transmitter::Ready;
+            this.current = this.queue.pop_front();
+        }
+    }
+
+    pub(crate) fn transmit_complete(&mut self, cx: &mut Context<'_>, station: usize) {
+        let receivers = self.stations.len() - 1;
+        let this = &mut self.stations[station];
+        let Some(frame) = this.current.take() else { return };
+        this.state = Transmitter::Gap;
+        self.medium = Medium::Propagating;
+        cx.transmitted(station, &frame, receivers);
+        cx.broadcast(self.delay, station, frame);
+        cx.start_timer(self.delay, station, Timer::PropagationComplete);
+        let gap = self.rate.map_or(SimTime::ZERO, |rate| rate.transmit_time(GAP_BYTES));
+        cx.start_timer(gap, station, Timer::TransmitReady);
+    }
+
+    pub(crate) fn propagation_complete(&mut self) {
+        self.medium = Medium::Idle;
+    }
+
+    pub(crate) fn transmit_ready(&mut self, cx: &mut Context<'_>, station: usize) {
+        let this = &mut self.stations[station];
+        this.state = Transmitter::Ready;
+        this.current = this.queue.pop_front();
+        self.transmit_start(cx, station);
+    }
+
+    /// Drops what is queued, backing off or in transmission: the link goes down.
+    pub(crate) fn cut(&mut self, cx: &mut Context<'_>) {
+        self.medium = Medium::Idle;
+        for (station, this) in self.stations.iter_mut().enumerate() {
+            if let Some(frame) = this.current.take() {
+                cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
+            }
+            for frame in this.queue.drain(..) {
+                cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::LinkDown);
+            }
+            this.state = Transmitter::Ready;
+            this.retries = 0;
+        }
+    }
+
+    /// Frames queued, backing off or in transmission at a station.
+    pub(crate) fn backlog(&self, station: usize) -> usize {
+        let this = &self.stations[station];
+        this.queue.len() + usize::from(this.current.is_some())
+    }
+}
+
+/// The wait before retry number `retry` (from 1): a whole number of slots, drawn uniformly from
+/// `min_slots` up to, but not including, 2^retry − 1 (bounded by ceiling and `max_slots`), as ns-3
+/// truncates a uniform variable of that range. The first retry always waits `min_slots`.
+fn backoff_time(backoff: &Backoff, retry: u32, random: &mut RandomStream) -> SimTime {
+    let exponent = if backoff.ceiling > 0 { retry.min(backoff.ceiling) } else { retry };
+    let doubled = 1_u32.checked_shl(exponent).map_or(u32::MAX, |slots| slots - 1);
+    let (min, max) = (f64::from(backoff.min_slots), f64::from(doubled.min(backoff.max_slots)));
+    let slots = min + random.random::<f64>() * (max - min);
+    backoff.slot * slots as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use tapestry_core::Streams;
+
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_its_range_up_to_the_ceiling() {
+        let mut random = Streams::new(1, 0).stream("test", "backoff");
+        let backoff = Backoff::default();
+        for retry in 1..20 {
+            let most = ((1_u64 << retry.min(10)) - 1).min(1_000);
+            let mut longest = 0;
+            for _ in 0..2_000 {
+                let slots = backoff_time(&backoff, retry, &mut random).as_nanos() / 1_000;
+                assert!(slots >= 1 && (slots < most || retry == 1), "{slots} of {most}");
+                longest = longest.max(slots);
+            }
+            assert!(longest * 10 >= (most - 1) * 9, "retry {retry} waits up to {longest} slots");
+        }
+        let unbounded = Backoff { ceiling: 0, max_slots: u32::MAX, ..backoff };
+        assert!(backoff_time(&unbounded, 40, &mut random) > SimTime::from_micros(1_000));
+    }
+}

@@ -1,0 +1,112 @@
+//! The events of a network, and what a channel may do while it handles one.
+
+use tapestry_core::{EventKey, EventQueue, SimTime};
+
+use crate::counters::{Counters, DropReason};
+use crate::trace::{Trace, TraceEvent, TraceRecord};
+use crate::{Frame, LinkId};
+
+/// Something due at a station. Stations are counted through all links.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A frame offered while the network was behind its time.
+    Offer { station: u32, frame: Frame },
+    /// A timer of the station's channel; void if the link went down since (`epoch`).
+    Timer { station: u32, epoch: u32, timer: Timer },
+    /// A frame arrives at this station.
+    Arrival { station: u32, epoch: u32, frame: Frame },
+    /// A frame from this station arrives at all others of its link.
+    Broadcast { source: u32, epoch: u32, frame: Frame },
+}
+
+/// What a channel waits for at a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The last bit has been sent.
+    TransmitComplete,
+    /// The back-off is over.
+    TransmitStart,
+    /// The interframe gap is over.
+    TransmitReady,
+    /// The last bit has reached all stations.
+    PropagationComplete,
+}
+
+/// A link's surroundings while one of its events is handled.
+pub(crate) struct Context<'a> {
+    pub(crate) now: SimTime,
+    pub(crate) link: LinkId,
+    /// Number of the link's station 0.
+    pub(crate) first_station: u32,
+    pub(crate) epoch: u32,
+    pub(crate) queue: &'a mut EventQueue<Event>,
+    pub(crate) counters: &'a mut [Counters],
+    /// Copies of frames on their way to receivers.
+    pub(crate) in_flight: &'a mut u64,
+    pub(crate) trace: &'a mut Option<Box<dyn Trace>>,
+}
+
+impl Context<'_> {
+    pub(crate) fn start_timer(&mut self, delay: SimTime, station: usize, timer: Timer) {
+        let station = self.first_station + station as u32;
+        self.queue.schedule(self.now + delay, Event::Timer { station, epoch: self.epoch, timer });
+    }
+
+    pub(crate) fn arrive(&mut self, at: SimTime, station: usize, frame: Frame) -> EventKey {
+        let station = self.first_station + station as u32;
+        self.queue.schedule(at, Event::Arrival { station, epoch: self.epoch, frame })
+    }
+
+    pub(crate) fn broadcast(&mut self, delay: SimTime, source: usize, frame: Frame) {
+        let source = self.first_station + source as u32;
+        self.queue
+            .schedule(self.now + delay, Event::Broadcast { source, epoch: self.epoch, frame });
+    }
+
+    /// Counts a completed transmission towards `receivers` stations.
+    pub(crate) fn transmitted(&mut self, station: usize, frame: &Frame, receivers: usize) {
+        self.counters[station].transmitted.add(frame.len());
+        *self.in_flight += receivers as u64;
+        self.trace(TraceEvent::PhyTxEnd, station, frame, None);
+    }
+
+    /// Counts a loss in the transmitter.
+    pub(crate) fn drop_tx(
+        &mut self,
+        event: TraceEvent,
+        station: usize,
+        frame: &Frame,
+        reason: DropReason,
+    ) {
+        self.counters[station].tx_dropped[reason] += 1;
+        self.trace(event, station, frame, Some(reason));
+    }
+
+    /// Counts a copy that ends at a receiver: delivered, or lost for a reason.
+    pub(crate) fn received(&mut self, station: usize, frame: &Frame, lost: Option<DropReason>) {
+        *self.in_flight -= 1;
+        if let Some(reason) = lost {
+            self.counters[station].rx_dropped[reason] += 1;
+            self.trace(TraceEvent::PhyRxDrop, station, frame, lost);
+        } else {
+            self.counters[station].delivered.add(frame.len());
+            self.trace(TraceEvent::PhyRxEnd, station, frame, None);
+            self.trace(TraceEvent::MacRx, station, frame, None);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn trace(
+        &mut self,
+        event: TraceEvent,
+        station: usize,
+        frame: &Frame,
+        reason: Option<DropReason>,
+    ) {
+        if let Some(trace) = self.trace {
+            let station = station as u32;
+            let (at, link) = (self.now, self.link);
+            trace.record(TraceRecord { at, link, station, event, frame, reason });
+        }
+    }
+}

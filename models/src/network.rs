@@ -1,0 +1,482 @@
+//! The network: links and devices as one event-driven state machine.
+//!
+//! Purpose: the one composition that both time regimes run. In virtual time a driver jumps from
+//! [`Network::poll_timeout`] to the next; in real time a worker paces it by the wall clock.
+//!
+//! Assumptions: one thread; `now` never runs back (an earlier `now` counts as the latest one). An
+//! event learns the time it was due, not the time it ran, so a late caller does not change what
+//! happens on the links, only when it learns of it. Events of one instant run in the order in
+//! which they were scheduled; frames offered at an instant come before the events of that instant.
+//!
+//! Not modelled: time spent in ports and hosts.
+//!
+//! Reference: poll-style protocol machines such as `quinn-proto`; ns-3 for the order of ties.
+
+use std::collections::{VecDeque, vec_deque};
+use std::fmt;
+
+use tapestry_core::{DataRate, EventQueue, SimTime};
+use thiserror::Error;
+
+use crate::bridge::{Bridge, Forward};
+use crate::counters::{Counters, DropReason};
+use crate::csma::Csma;
+use crate::event::{Context, Event, Timer};
+use crate::point_to_point::PointToPoint;
+use crate::trace::{Trace, TraceEvent};
+use crate::{DeviceId, Frame, LinkId, PortId};
+
+/// Links joined by in-process devices, with ports to the outside.
+pub struct Network {
+    links: Vec<Link>,
+    stations: Vec<Station>,
+    devices: Vec<Device>,
+    queue: EventQueue<Event>,
+    transmits: VecDeque<Transmit>,
+    trace: Option<Box<dyn Trace>>,
+    /// The latest `now` seen.
+    now: SimTime,
+    events: u64,
+}
+
+/// A frame that leaves the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it leaves.
+    pub port: PortId,
+    /// The frame.
+    pub frame: Frame,
+    /// When it should leave.
+    pub due: SimTime,
+}
+
+/// Too many events without time advancing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "more than {limit} events at {at}, the next one on link `{link}`; look for a loop of bridges \
+     or hubs over links without rate and delay"
+)]
+pub struct Livelock {
+    /// The instant.
+    pub at: SimTime,
+    /// The link of the next event.
+    pub link: String,
+    /// Events allowed at one instant.
+    pub limit: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    name: String,
+    mtu: u32,
+    first_station: u32,
+    up: bool,
+    /// How often the link went down; events of an earlier epoch are void.
+    epoch: u32,
+    counters: Vec<Counters>,
+    in_flight: u64,
+    channel: Channel,
+}
+
+#[derive(Debug)]
+pub(crate) enum Channel {
+    PointToPoint(PointToPoint),
+    Csma(Csma),
+}
+
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) link: LinkId,
+    pub(crate) receiver: Receiver,
+}
+
+/// Who gets the frames that a station receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// The outside.
+    Port,
+    /// A device, at one of its ports.
+    Device { device: DeviceId, port: u32 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) kind: DeviceKind,
+    /// Station of each of the device's ports.
+    pub(crate) stations: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) enum DeviceKind {
+    Bridge(Bridge),
+    Hub,
+}
+
+/// Bytes of an Ethernet header, which the MTU does not count.
+const HEADER_BYTES: usize = 14;
+/// Bytes of a VLAN tag, which the MTU does not count either.
+const VLAN_TAG_BYTES: usize = 4;
+
+impl Network {
+    /// The most events that one call of [`handle_timeout`](Self::handle_timeout) runs, so that a
+    /// worker under overload still gets to its ports; a few tenths of a millisecond.
+    pub const EVENTS_PER_CALL: usize = 4_096;
+    /// Events at one instant beyond which [`run_until`](Self::run_until) gives up.
+    pub const LIVELOCK_LIMIT: u64 = 10_000_000;
+
+    pub(crate) fn new(links: Vec<Link>, stations: Vec<Station>, devices: Vec<Device>) -> Self {
+        Self {
+            links,
+            stations,
+            devices,
+            queue: EventQueue::new(),
+            transmits: VecDeque::new(),
+            trace: None,
+            now: SimTime::ZERO,
+            events: 0,
+        }
+    }
+
+    /// A frame enters at `port` (of this network) at `now`. Events due earlier run before it.
+    ///
+    /// Call [`transmits`](Self::transmits) and [`poll_timeout`](Self::poll_timeout) afterwards.
+    pub fn handle_frame(&mut self, now: SimTime, port: PortId, frame: Frame) {
+        if self.catch_up(now) {
+            self.offer(self.now, port.0, frame);
+        } else {
+            // Overloaded: the frame waits for its turn in the order of time.
+            self.queue.schedule(self.now, Event::Offer { station: port.0, frame });
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called next; `None`: not before
+    /// another frame enters. Changes with every call that takes `now`.
+    pub fn poll_timeout(&self) -> Option<SimTime> {
+        self.queue.peek_time()
+    }
+
+    /// Runs the events due by `now`, in order, each at the time it was due; at most
+    /// [`EVENTS_PER_CALL`](Self::EVENTS_PER_CALL) of them, so `poll_timeout` may still be in the
+    /// past afterwards.
+    pub fn handle_timeout(&mut self, now: SimTime) {
+        self.now = self.now.max(now);
+        for _ in 0..Self::EVENTS_PER_CALL {
+            let Some((at, event)) = self.queue.pop_due(now) else { return };
+            self.dispatch(at, event);
+        }
+    }
+
+    /// Runs all events due by `until`, for virtual time; gives up where time stands still.
+    pub fn run_until(&mut self, until: SimTime) -> Result<(), Livelock> {
+        let mut instant = SimTime::ZERO;
+        let mut left = Self::LIVELOCK_LIMIT;
+        while let Some((at, event)) = self.queue.pop_due(until) {
+            if at != instant {
+                instant = at;
+                left = Self::LIVELOCK_LIMIT;
+            }
+            if left == 0 {
+                let link = self.links[self.link_of(&event).0 as usize].name.clone();
+                return Err(Livelock { at, link, limit: Self::LIVELOCK_LIMIT });
+            }
+            left -= 1;
+            self.now = self.now.max(at);
+            self.dispatch(at, event);
+        }
+        self.now = self.now.max(until);
+        Ok(())
+    }
+
+    /// The next frame that leaves, in the order of `due`.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// All frames that leave, in the order of `due`.
+    pub fn transmits(&mut self) -> vec_deque::Drain<'_, Transmit> {
+        self.transmits.drain(..)
+    }
+
+    /// Takes a link down or up at `now`. Going down loses the frames that are queued, in
+    /// transmission or under way; frames offered while it is down are dropped.
+    pub fn set_link_up(&mut self, now: SimTime, link: LinkId, up: bool) {
+        self.catch_up(now);
+        let now = self.now;
+        let (this, mut cx) = self.context(now, link);
+        let goes_down = *this.up && !up;
+        *this.up = up;
+        if goes_down {
+            match this.channel {
+                Channel::PointToPoint(channel) => channel.cut(&mut cx),
+                Channel::Csma(channel) => channel.cut(&mut cx),
+            }
+            self.links[link.0 as usize].epoch += 1;
+        }
+    }
+
+    /// Changes a link's one-way delay at `now`, for frames that are not on the wire yet.
+    pub fn set_delay(&mut self, now: SimTime, link: LinkId, delay: SimTime) {
+        self.catch_up(now);
+        match &mut self.links[link.0 as usize].channel {
+            Channel::PointToPoint(channel) => channel.delay = delay,
+            Channel::Csma(channel) => channel.delay = delay,
+        }
+    }
+
+    /// Changes a link's rate at `now`, for frames whose transmission has not begun; `None` is
+    /// unlimited.
+    pub fn set_rate(&mut self, now: SimTime, link: LinkId, rate: Option<DataRate>) {
+        self.catch_up(now);
+        match &mut self.links[link.0 as usize].channel {
+            Channel::PointToPoint(channel) => channel.rate = rate,
+            Channel::Csma(channel) => channel.rate = rate,
+        }
+    }
+
+    /// Shows every step of every frame to `trace` from now on; `None` switches tracing off.
+    pub fn set_trace(&mut self, trace: Option<Box<dyn Trace>>) {
+        self.trace = trace;
+    }
+
+    /// The links in the order of building.
+    pub fn links(&self) -> impl Iterator<Item = LinkId> + use<> {
+        (0..self.links.len() as u32).map(LinkId)
+    }
+
+    /// A link's name.
+    pub fn link_name(&self, link: LinkId) -> &str {
+        &self.links[link.0 as usize].name
+    }
+
+    /// Whether a link is up.
+    pub fn is_link_up(&self, link: LinkId) -> bool {
+        self.links[link.0 as usize].up
+    }
+
+    /// The port at a station of a link; `None` if there is no such link or station.
+    pub fn port(&self, link: LinkId, station: u32) -> Option<PortId> {
+        self.links.get(link.0 as usize)?.port(station)
+    }
+
+    /// Whether frames enter and leave at this port: no device sits on it.
+    pub fn is_open(&self, port: PortId) -> bool {
+        self.stations.get(port.0 as usize).is_some_and(|s| s.receiver == Receiver::Port)
+    }
+
+    /// The counters of a link, one per station.
+    pub fn counters(&self, link: LinkId) -> &[Counters] {
+        &self.links[link.0 as usize].counters
+    }
+
+    /// Copies of frames on their way to the stations of a link.
+    pub fn in_flight(&self, link: LinkId) -> u64 {
+        self.links[link.0 as usize].in_flight
+    }
+
+    /// Frames that wait at a port's station for transmission, the one in transmission included.
+    pub fn backlog(&self, port: PortId) -> usize {
+        let link = &self.links[self.stations[port.0 as usize].link.0 as usize];
+        let station = (port.0 - link.first_station) as usize;
+        match &link.channel {
+            Channel::PointToPoint(channel) => channel.backlog(station),
+            Channel::Csma(channel) => channel.backlog(station),
+        }
+    }
+
+    /// A bridge among the devices; `None` if that device is none.
+    pub fn bridge(&self, device: DeviceId) -> Option<&Bridge> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Bridge(bridge) => Some(bridge),
+            DeviceKind::Hub => None,
+        }
+    }
+
+    /// Number of events run so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Moves time to `now` and runs what was due before; false if that is too much for one call.
+    fn catch_up(&mut self, now: SimTime) -> bool {
+        self.now = self.now.max(now);
+        for _ in 0..Self::EVENTS_PER_CALL {
+            match self.queue.peek_time() {
+                Some(at) if at < self.now => {
+                    if let Some((at, event)) = self.queue.pop() {
+                        self.dispatch(at, event);
+                    }
+                }
+                _ => return true,
+            }
+        }
+        self.queue.peek_time().is_none_or(|at| at >= self.now)
+    }
+
+    fn dispatch(&mut self, at: SimTime, event: Event) {
+        self.events += 1;
+        match event {
+            Event::Offer { station, frame } => self.offer(at, station, frame),
+            Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
+            Event::Arrival { station, epoch, frame } => self.receive(at, station, epoch, frame),
+            Event::Broadcast { source, epoch, frame } => {
+                let link = &self.links[self.stations[source as usize].link.0 as usize];
+                let first = link.first_station;
+                let last = first + link.counters.len() as u32 - 1;
+                for station in (first..last).filter(|&station| station != source) {
+                    self.receive(at, station, epoch, frame.clone());
+                }
+                if last != source {
+                    self.receive(at, last, epoch, frame);
+                }
+            }
+        }
+    }
+
+    /// A frame is handed to a station for transmission.
+    fn offer(&mut self, now: SimTime, station: u32, frame: Frame) {
+        let (link, mut cx) = self.context(now, self.stations[station as usize].link);
+        let index = (station - cx.first_station) as usize;
+        cx.counters[index].offered.add(frame.len());
+        cx.trace(TraceEvent::MacTx, index, &frame, None);
+        let refused = if !*link.up {
+            Some(DropReason::LinkDown)
+        } else if frame.len() < HEADER_BYTES {
+            Some(DropReason::TooShort)
+        } else if payload_bytes(&frame) > link.mtu as usize {
+            Some(DropReason::TooLong)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            cx.drop_tx(TraceEvent::MacTxDrop, index, &frame, reason);
+            return;
+        }
+        match link.channel {
+            Channel::PointToPoint(channel) => channel.offer(&mut cx, index, frame),
+            Channel::Csma(channel) => channel.offer(&mut cx, index, frame),
+        }
+    }
+
+    fn timer(&mut self, now: SimTime, station: u32, epoch: u32, timer: Timer) {
+        let (link, mut cx) = self.context(now, self.stations[station as usize].link);
+        if epoch != cx.epoch {
+            return;
+        }
+        let index = (station - cx.first_station) as usize;
+        match (link.channel, timer) {
+            (Channel::PointToPoint(channel), _) => channel.transmit_complete(&mut cx, index),
+            (Channel::Csma(channel), Timer::TransmitStart) => {
+                channel.transmit_start(&mut cx, index);
+            }
+            (Channel::Csma(channel), Timer::TransmitComplete) => {
+                channel.transmit_complete(&mut cx, index);
+            }
+            (Channel::Csma(channel), Timer::TransmitReady) => {
+                channel.transmit_ready(&mut cx, index);
+            }
+            (Channel::Csma(channel), Timer::PropagationComplete) => channel.propagation_complete(),
+        }
+    }
+
+    /// A copy of a frame reaches a station and what is behind it.
+    fn receive(&mut self, now: SimTime, station: u32, epoch: u32, frame: Frame) {
+        let Station { link, receiver } = self.stations[station as usize];
+        let (_, mut cx) = self.context(now, link);
+        let lost = (epoch != cx.epoch).then_some(DropReason::LinkDown);
+        cx.received((station - cx.first_station) as usize, &frame, lost);
+        if lost.is_some() {
+            return;
+        }
+        match receiver {
+            Receiver::Port => {
+                self.transmits.push_back(Transmit { port: PortId(station), frame, due: now });
+            }
+            Receiver::Device { device, port } => self.forward(now, device, port, &frame),
+        }
+    }
+
+    fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
+        let Device { kind, stations } = &mut self.devices[device.0 as usize];
+        let ports = stations.len() as u32;
+        let targets = match kind {
+            DeviceKind::Hub => 0..ports,
+            DeviceKind::Bridge(bridge) => match bridge.receive(now, port, frame) {
+                Forward::Flood => 0..ports,
+                Forward::To(target) => target..target + 1,
+                Forward::Filter => 0..0,
+            },
+        };
+        for target in targets.filter(|&target| target != port) {
+            let station = self.devices[device.0 as usize].stations[target as usize];
+            self.offer(now, station, frame.clone());
+        }
+    }
+
+    fn link_of(&self, event: &Event) -> LinkId {
+        let (Event::Offer { station, .. }
+        | Event::Timer { station, .. }
+        | Event::Arrival { station, .. }
+        | Event::Broadcast { source: station, .. }) = event;
+        self.stations[*station as usize].link
+    }
+
+    /// A link's channel and its surroundings.
+    fn context(&mut self, now: SimTime, link: LinkId) -> (LinkParts<'_>, Context<'_>) {
+        let this = &mut self.links[link.0 as usize];
+        let parts = LinkParts { mtu: this.mtu, up: &mut this.up, channel: &mut this.channel };
+        let context = Context {
+            now,
+            link,
+            first_station: this.first_station,
+            epoch: this.epoch,
+            queue: &mut self.queue,
+            counters: &mut this.counters,
+            in_flight: &mut this.in_flight,
+            trace: &mut self.trace,
+        };
+        (parts, context)
+    }
+}
+
+/// The parts of a link that are no surroundings.
+struct LinkParts<'a> {
+    mtu: u32,
+    up: &'a mut bool,
+    channel: &'a mut Channel,
+}
+
+impl Link {
+    pub(crate) fn new(
+        name: String,
+        mtu: u32,
+        first_station: u32,
+        stations: u32,
+        channel: Channel,
+    ) -> Self {
+        let counters = vec![Counters::default(); stations as usize];
+        Self { name, mtu, first_station, up: true, epoch: 0, counters, in_flight: 0, channel }
+    }
+
+    pub(crate) fn port(&self, station: u32) -> Option<PortId> {
+        ((station as usize) < self.counters.len()).then(|| PortId(self.first_station + station))
+    }
+}
+
+/// Bytes that count against the MTU.
+fn payload_bytes(frame: &Frame) -> usize {
+    let payload = frame.len().saturating_sub(HEADER_BYTES);
+    match frame.bytes().get(12..14) {
+        Some([0x81, 0x00] | [0x88, 0xa8]) => payload.saturating_sub(VLAN_TAG_BYTES),
+        _ => payload,
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            .field("links", &self.links.iter().map(|link| &link.name).collect::<Vec<_>>())
+            .field("now", &self.now)
+            .field("pending", &self.queue.len())
+            .finish_non_exhaustive()
+    }
+}
