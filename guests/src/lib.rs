@@ -3,3 +3,6 @@
 pub mod accel;
 pub mod image;
 pub mod qemu;
+pub mod console;
+pub mod os;
+pub mod shell;

@@ -1,0 +1,130 @@
+# The shell proxy's agent: runs inside the guest and obeys one line of the host at a time.
+#
+# Needs a POSIX sh (dash, bash, busybox ash), cat, and /proc; uses setsid where there is one. It is
+# sent without comments and indentation. Protocol, descriptors and reasons: see agent.rs.
+#
+# K is the session's secret: never exported, in an argument list, or in a command's memory.
+K=@KEY@
+unset a l n
+set -f
+exec 8<&0 9>&1 2>/dev/null
+s=$(command -v setsid)
+for d in /dev/shm /run /tmp /var/tmp ''; do
+	[ -n "$d" ] && (umask 077; mkdir "$d/.tapestry-$$") && d=$d/.tapestry-$$ && break
+done
+
+# A frame of the session.
+f() { printf '\036%s %s\037' "$K" "$1" >&9; }
+
+# What the new process of a command runs: it waits for a line and, when that is empty, starts.
+# $1 the command, $2 opening key (spent once printed), $3 number.
+g='printf "\036%s armed\037" "$2" >&9
+IFS= read -r x <&8 || exit 125
+[ -z "$x" ] && printf "\036%s start %s\037" "$2" $$ >&9
+echo "$3 p$$" >&3
+[ -z "$x" ] || exit 125
+exec 3>&- 8<&- 9>&- </dev/null
+t=$1
+shift 3
+eval "unset t x;$t"'
+
+# Ends the last command's relay. A background job that still holds the pipe writes into the void.
+settle() {
+	[ -n "$k" ] || return
+	{ kill -9 $k; cat <&4 >/dev/null 3>&- 8<&- 9>&- & } 4</proc/$k/fd/0
+	wait $k
+	k=
+}
+
+# Waits until command $1 was released or died, so that only its process reads the console. Notes
+# processes (u) and statuses (r, of number q) on the way.
+hand() {
+	while read -r x y <&3; do
+		case $y in
+		p*) u=${y#p} ;;
+		?*) r=$y q=$x ;;
+		esac
+		[ "$x" = "$1" ] && break
+	done
+}
+
+c= k= r= q= u= m=0 j=0
+# The left side only makes a pipe: descriptor 3 becomes both its ends, for the agent's own use.
+: | {
+	exec 3<>/proc/self/fd/0 0<&8
+	f "ready ${d:--} ${s:--}"
+	while IFS= read -r l; do
+		case $l in
+		# c INDEX TEXT: a piece of the next command.
+		"c "*)
+			p=${l#c }
+			i=${p%% *}
+			p=${p#* }
+			[ "$i" = 0 ] && c= j=0
+			if [ "$i" = $j ]; then
+				case $p in
+				*\\*) p=$(printf '%b.' "$p") && p=${p%.} ;;
+				esac
+				c=$c$p
+				j=$((j + 1))
+			fi
+			f "ack $i ${#l}"
+			;;
+		# a NUMBER OPEN CLOSE: arm the command in the foreground.
+		"a "*)
+			set -- $l
+			settle
+			m=$2
+			{
+				$s sh -c "$g" sh "$c" "$3" "$2" 2>&1
+				r=$?
+				echo "$2 $r" >&3
+				printf '\036%s end %s\037' "$4" $r
+			} | cat >&9 3>&- 8<&- &
+			k=$!
+			hand "$2"
+			;;
+		# b NUMBER OPEN CLOSE: arm the command in the background, its output kept in a file.
+		"b "*)
+			set -- $l
+			m=$2
+			{
+				$s sh -c "$g" sh "$c" "$3" "$2" 2>&1
+				r=$?
+				printf '\036%s end %s\037' "$4" $r
+				echo "$2 $r" >&3
+				f "gone $2 $r"
+			} | {
+				exec 3>&- 8<&- 9>&-
+				trap '' XFSZ
+				ulimit -f @BLOCKS@
+				cat >"$d/$2"
+				cat >/dev/null
+			} &
+			hand "$2"
+			;;
+		# q NUMBER CLOSE: say again how the command ended, behind the output still on its way.
+		"q "*)
+			set -- $l
+			echo q >&3
+			hand q
+			if [ "$m" != "$2" ]; then
+				f "never $2"
+			elif [ "$q" != "$2" ]; then
+				f "busy $2 $u"
+			else
+				printf '\036%s end %s\037' "$3" "$r" >/proc/$k/fd/0 ||
+					printf '\036%s end %s\037' "$3" "$r" >&9
+			fi
+			;;
+		# k SIGNAL PROCESS: signal a command's session.
+		"k "*)
+			set -- $l
+			kill -$2 -$3 || kill -$2 $3
+			;;
+		# p TOKEN: are you there?
+		"p "*) f "pong ${l#p }" ;;
+		esac
+	done
+	[ -n "$d" ] && rm -rf "$d"
+}

@@ -1,0 +1,142 @@
+//! From power-on to a loaded agent: answers the login, types the set-up line, sends the program.
+//!
+//! Pure. Works by patterns at the end of what the console printed since the last answer; this is the
+//! only part of the shell proxy that looks for prompts. Each answer is repeated when nothing comes
+//! of it; how long a boot may take is the driver's business, not decided here.
+
+use std::time::{Duration, Instant};
+
+use regex::bytes::Regex;
+
+use super::machine::Lost;
+use crate::console::without_terminal_codes;
+use crate::os::Os;
+
+/// Console bytes looked at for a prompt.
+const TAIL_BYTES: usize = 512;
+/// Nothing came of the last answer: press Enter, and look again.
+const REPEAT: Duration = Duration::from_secs(5);
+/// A wrong user or password asks anew each time.
+const LOGINS: u32 = 4;
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Write this to the guest.
+    Send(Vec<u8>),
+    /// Give up.
+    Lost(Lost),
+}
+
+/// See the module's documentation.
+pub(super) struct Login {
+    os: &'static Os,
+    shell: Option<Regex>,
+    name: Option<Regex>,
+    password: Option<Regex>,
+    panic: Option<Regex>,
+    loader: String,
+    tail: Vec<u8>,
+    logins: u32,
+    due: Instant,
+    loaded: bool,
+}
+
+impl Login {
+    /// A login to `os` that ends by typing `loader`.
+    pub(super) fn new(os: &'static Os, loader: String, now: Instant) -> Self {
+        let compile = |pattern: Option<&str>| {
+            pattern.map(|p| Regex::new(p).expect("the patterns of the table compile (tested)"))
+        };
+        Self {
+            os,
+            shell: compile(os.shell),
+            name: compile(os.login),
+            password: compile(os.password),
+            panic: compile(os.panic),
+            loader,
+            tail: Vec::new(),
+            logins: 0,
+            due: now + REPEAT,
+            loaded: false,
+        }
+    }
+
+    /// The first step: where a shell reads from the first byte on, it gets the set-up line.
+    pub(super) fn begin(&mut self, now: Instant) -> Vec<Step> {
+        if self.shell.is_none() {
+            return self.answer(self.loader.clone().into_bytes(), now);
+        }
+        Vec::new()
+    }
+
+    /// When [`Login::handle_timeout`] is due.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The guest wrote `text`.
+    pub(super) fn handle_text(&mut self, text: &[u8], now: Instant) -> Vec<Step> {
+        if self.loaded {
+            return Vec::new();
+        }
+        self.tail.extend_from_slice(text);
+        if self.tail.len() > 4 * TAIL_BYTES + text.len() {
+            let surplus = self.tail.len() - TAIL_BYTES;
+            self.tail.drain(..surplus);
+        }
+        let clean = without_terminal_codes(&self.tail);
+        let found = |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|p| p.is_match(&clean));
+        if let Some(panic) = &self.panic
+            && let Some(at) = panic.find(&clean)
+        {
+            let line = clean[at.start()..].split(|&b| b == b'\n').next();
+            let line = String::from_utf8_lossy(line.unwrap_or_default());
+            return vec![Step::Lost(Lost::Trouble { line: line.trim().to_owned() })];
+        }
+        if found(&self.name) {
+            self.logins += 1;
+            if self.logins > LOGINS {
+                return vec![Step::Lost(Lost::LoginRefused)];
+            }
+            self.answer(format!("{}\n", self.os.user).into_bytes(), now)
+        } else if found(&self.password) {
+            self.answer(format!("{}\n", self.os.secret).into_bytes(), now)
+        } else if found(&self.shell) {
+            self.answer(self.loader.clone().into_bytes(), now)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The loader answered: the program follows. A loader may answer twice when the set-up line was
+    /// repeated; the program is for the last.
+    pub(super) fn loaded(&mut self, program: String, now: Instant) -> Vec<Step> {
+        self.loaded = true;
+        self.answer(program.into_bytes(), now)
+    }
+
+    /// Nothing came of the last answer.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<Step> {
+        if now < self.due {
+            return Vec::new();
+        }
+        self.tail.clear();
+        if self.loaded {
+            // The program was mangled: a dot ends the loader, whose shell then ends too, and the
+            // login starts over if the system offers one again.
+            self.loaded = false;
+            return self.answer(b"\n.\n".to_vec(), now);
+        }
+        if self.shell.is_none() {
+            return self.answer(self.loader.clone().into_bytes(), now);
+        }
+        self.answer(b"\n".to_vec(), now)
+    }
+
+    fn answer(&mut self, bytes: Vec<u8>, now: Instant) -> Vec<Step> {
+        self.tail.clear();
+        self.due = now + REPEAT;
+        vec![Step::Send(bytes)]
+    }
+}
