@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tapestry_core::Streams;
+use tapestry_core::{Mrg32k3a, Streams};
 use thiserror::Error;
 
 use crate::bridge::Bridge;
-use crate::csma::Csma;
+use crate::csma::{BackoffRandom, Csma};
 use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
 use crate::point_to_point::PointToPoint;
 use crate::{ChannelKind, DeviceId, LinkConfig, LinkId, PortId};
@@ -14,11 +14,20 @@ use crate::{ChannelKind, DeviceId, LinkConfig, LinkId, PortId};
 /// Collects links, then devices on their stations.
 #[derive(Debug)]
 pub struct NetworkBuilder {
-    streams: Streams,
+    randomness: Randomness,
     names: BTreeSet<String>,
     links: Vec<Link>,
     stations: Vec<Station>,
     devices: Vec<Device>,
+    /// Stations of CSMA links; only they have a random variable in ns-3.
+    csma_stations: u64,
+}
+
+/// Where the random choices of a network come from.
+#[derive(Debug, Clone, Copy)]
+enum Randomness {
+    Named(Streams),
+    Ns3 { seed: u32, run: u64 },
 }
 
 /// Why a network cannot be built.
@@ -56,14 +65,28 @@ pub enum BuildError {
 }
 
 impl NetworkBuilder {
-    /// A builder for a network whose random choices derive from `streams`.
+    /// A builder for a network whose random choices derive from `streams`: each station draws from
+    /// a stream named after its link.
     pub fn new(streams: Streams) -> Self {
+        Self::with_randomness(Randomness::Named(streams))
+    }
+
+    /// A builder for a network that draws the numbers that ns-3 draws with this `RngSeed` and
+    /// `RngRun` (both 1 unless set) when the network's links are installed in the same order and
+    /// nothing else random is installed before them. Only for comparisons with ns-3: here, adding
+    /// a link changes what later ones draw.
+    pub fn like_ns3(seed: u32, run: u64) -> Self {
+        Self::with_randomness(Randomness::Ns3 { seed, run })
+    }
+
+    fn with_randomness(randomness: Randomness) -> Self {
         Self {
-            streams,
+            randomness,
             names: BTreeSet::new(),
             links: Vec::new(),
             stations: Vec::new(),
             devices: Vec::new(),
+            csma_stations: 0,
         }
     }
 
@@ -87,9 +110,17 @@ impl NetworkBuilder {
                 Channel::PointToPoint(PointToPoint::new(rate, delay, queue_frames, framing))
             }
             ChannelKind::Csma => {
-                let streams = self.streams;
-                let random = (0..stations)
-                    .map(|i| streams.stream(&format!("link/{name}/station/{i}"), "backoff"));
+                let (randomness, first) = (self.randomness, self.csma_stations);
+                self.csma_stations += u64::from(stations);
+                let random = (0..stations).map(|station| match randomness {
+                    Randomness::Named(streams) => {
+                        let path = format!("link/{name}/station/{station}");
+                        BackoffRandom::Named(Box::new(streams.stream(&path, "backoff")))
+                    }
+                    Randomness::Ns3 { seed, run } => {
+                        BackoffRandom::Ns3(Mrg32k3a::new(seed, first + u64::from(station), run))
+                    }
+                });
                 Channel::Csma(Csma::new(rate, delay, queue_frames, framing, config.backoff, random))
             }
         };

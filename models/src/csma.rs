@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 
 use rand::RngExt;
-use tapestry_core::{DataRate, RandomStream, SimTime};
+use tapestry_core::{DataRate, Mrg32k3a, RandomStream, SimTime};
 
 use crate::counters::DropReason;
 use crate::event::{Context, Timer};
@@ -50,7 +50,26 @@ struct Station {
     /// The frame in back-off or transmission.
     current: Option<Frame>,
     retries: u32,
-    random: RandomStream,
+    random: BackoffRandom,
+}
+
+/// Where a station's back-off draws come from.
+#[derive(Debug)]
+pub(crate) enum BackoffRandom {
+    /// The station's named stream.
+    Named(Box<RandomStream>),
+    /// The stream that the station has in ns-3.
+    Ns3(Mrg32k3a),
+}
+
+impl BackoffRandom {
+    /// Uniform between 0 and 1.
+    fn uniform(&mut self) -> f64 {
+        match self {
+            Self::Named(stream) => stream.random(),
+            Self::Ns3(generator) => generator.uniform(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +90,9 @@ impl Csma {
         queue_frames: u32,
         framing: Framing,
         backoff: Backoff,
-        streams: impl Iterator<Item = RandomStream>,
+        randoms: impl Iterator<Item = BackoffRandom>,
     ) -> Self {
-        let stations = streams
+        let stations = randoms
             .map(|random| Station {
                 queue: VecDeque::new(),
                 state: Transmitter::Ready,
@@ -186,11 +205,11 @@ impl Csma {
 /// The wait before retry number `retry` (from 1): a whole number of slots, drawn uniformly from
 /// `min_slots` up to, but not including, 2^retry − 1 (bounded by ceiling and `max_slots`), as ns-3
 /// truncates a uniform variable of that range. The first retry always waits `min_slots`.
-fn backoff_time(backoff: &Backoff, retry: u32, random: &mut RandomStream) -> SimTime {
+fn backoff_time(backoff: &Backoff, retry: u32, random: &mut BackoffRandom) -> SimTime {
     let exponent = if backoff.ceiling > 0 { retry.min(backoff.ceiling) } else { retry };
     let doubled = 1_u32.checked_shl(exponent).map_or(u32::MAX, |slots| slots - 1);
     let (min, max) = (f64::from(backoff.min_slots), f64::from(doubled.min(backoff.max_slots)));
-    let slots = min + random.random::<f64>() * (max - min);
+    let slots = min + random.uniform() * (max - min);
     backoff.slot * slots as u64
 }
 
@@ -202,7 +221,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_its_range_up_to_the_ceiling() {
-        let mut random = Streams::new(1, 0).stream("test", "backoff");
+        let stream = Streams::new(1, 0).stream("test", "backoff");
+        let mut random = BackoffRandom::Named(Box::new(stream));
         let backoff = Backoff::default();
         for retry in 1..20 {
             let most = ((1_u64 << retry.min(10)) - 1).min(1_000);

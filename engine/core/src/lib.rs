@@ -13,6 +13,7 @@
 
 mod clock;
 mod decimal;
+mod mrg32k3a;
 mod queue;
 mod random;
 mod simulator;
@@ -22,6 +23,7 @@ mod units;
 
 pub use clock::{Clock, SyncStatus, VirtualClock};
 pub use decimal::ParseQuantityError;
+pub use mrg32k3a::Mrg32k3a;
 pub use queue::{EventKey, EventQueue};
 pub use random::{RandomStream, Streams};
 pub use simulator::{PastEvent, Scheduler, SimulationError, Simulator, World};
