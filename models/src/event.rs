@@ -57,10 +57,15 @@ impl Context<'_> {
         self.queue.schedule(at, Event::Arrival { station, epoch: self.epoch, frame })
     }
 
+    /// A frame from `source` arrives at all other stations after `delay`.
     pub(crate) fn broadcast(&mut self, delay: SimTime, source: usize, frame: Frame) {
+        let at = self.now + delay;
+        if self.counters.len() == 2 {
+            self.arrive(at, 1 - source, frame);
+            return;
+        }
         let source = self.first_station + source as u32;
-        self.queue
-            .schedule(self.now + delay, Event::Broadcast { source, epoch: self.epoch, frame });
+        self.queue.schedule(at, Event::Broadcast { source, epoch: self.epoch, frame });
     }
 
     /// Counts a completed transmission towards `receivers` stations.
