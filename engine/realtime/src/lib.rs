@@ -1,1 +1,48 @@
-//! Wall clock, data-plane workers, ports and the lateness ledger.
+//! The real-time data plane: wall clock, ports, workers, lateness ledger.
+//!
+//! Purpose: runs the models of `tapestry-models` against the wall clock, between interfaces of the
+//! kernel (TAP), guests (socketpairs) or tests (memory). [`DataPlane::start`] takes links and ports
+//! and returns a handle that changes links, takes [`Snapshot`]s and stops; [`FailureWatch`] tells
+//! when the run cannot go on.
+//!
+//! Assumptions: Linux; a monotonic clock; frames are Ethernet without preamble and check sequence.
+//! What the emulator could not do in time is recorded ([`Lateness`]) and what it lost is counted
+//! with a reason ([`PortCounters`], [`InterfaceCounters`]); judging it is the lab's business.
+//!
+//! Not modelled: offloads of the interfaces; order of frames that arrive at different ports within
+//! one burst.
+//!
+//! Reference: `docs/architecture.md`, "How a frame travels".
+
+mod assembly;
+mod clock;
+mod failure;
+mod groups;
+mod ledger;
+mod meter;
+mod plane;
+mod poller;
+mod port;
+mod report;
+mod spec;
+mod spin;
+mod sys;
+mod worker;
+
+pub use clock::WallClock;
+pub use failure::{Failure, FailureWatch};
+pub use ledger::Lateness;
+pub use meter::{InterfaceCounters, InterfaceMeter};
+pub use plane::{ControlError, DataPlane, StartError};
+pub use poller::WaitBackend;
+pub use port::{
+    MemoryEnd, MemoryPort, Port, PortCounters, PortDrop, PortDrops, PortState, Rx, SocketError,
+    SocketPort, TapError, TapPort,
+};
+pub use report::{
+    EndpointReport, FinalReport, LinkReport, Notice, PortReport, Snapshot, WorkerReport,
+};
+pub use spec::{
+    Attachment, Control, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, LinkSpec,
+};
+pub use spin::SpinPolicy;

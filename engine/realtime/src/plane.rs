@@ -1,0 +1,268 @@
+//! The data plane: all workers of a run, and the handle to them.
+//!
+//! Purpose: spreads links over workers, starts and stops them, carries messages to them and joins
+//! their reports. Links that meet in an in-process device share a worker, since frames pass between
+//! them without leaving the network; links that meet only outside do not, so they need no locks.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use nix::sys::eventfd::EventFd;
+use parking_lot::Mutex;
+use tapestry_core::{Clock, SimTime};
+use tapestry_models::{BuildError, LinkId};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::assembly;
+use crate::clock::WallClock;
+use crate::failure::{Failure, FailureWatch};
+use crate::ledger::Lateness;
+use crate::meter::{InterfaceMeter, read_all};
+use crate::report::{EndpointReport, FinalReport, LinkReport, PortReport, Snapshot, WorkerReport};
+use crate::spec::{Control, DataPlaneConfig};
+use crate::worker::{Message, WorkerState};
+
+/// Why a data plane could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The links do not make a network.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An endpoint names a device that is not there.
+    #[error("endpoint {endpoint} of link `{link}` is at device {device}, but there is none")]
+    NoSuchDevice {
+        /// The link.
+        link: String,
+        /// `node:interface`.
+        endpoint: String,
+        /// The index given.
+        device: usize,
+    },
+    /// The kernel refused a descriptor or a thread.
+    #[error(
+        "cannot set up the worker of {subject}: {source}; if too many files are open, raise the \
+         limit with `ulimit -n`"
+    )]
+    Worker {
+        /// The links or the endpoint concerned.
+        subject: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The workers may not have real-time priority.
+    #[error(
+        "cannot run workers at real-time priority {priority}: {source}; run as root, raise \
+         RLIMIT_RTPRIO, or leave the priority out"
+    )]
+    Priority {
+        /// The priority asked for.
+        priority: u8,
+        /// The kernel's answer.
+        source: nix::Error,
+    },
+    /// A worker cannot be pinned to a CPU.
+    #[error("cannot pin a worker to CPU {cpu}: {source}; choose one that this process may use")]
+    Pin {
+        /// The CPU asked for.
+        cpu: usize,
+        /// The kernel's answer.
+        source: nix::Error,
+    },
+}
+
+/// Why a control message had no effect.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No link has the name.
+    #[error("there is no link `{link}`; `tapestry graph` shows the names")]
+    NoSuchLink {
+        /// The name as given.
+        link: String,
+    },
+    /// The link's worker has ended.
+    #[error("link `{link}` stands still because its worker has failed; see the run's failure")]
+    Ended {
+        /// The link.
+        link: String,
+    },
+}
+
+/// A running data plane. Dropping it stops it.
+pub struct DataPlane {
+    pub(crate) clock: WallClock,
+    pub(crate) workers: Vec<Handle>,
+    pub(crate) links: Vec<Placed>,
+    /// One per port, in the order of links and endpoints; `None` where it has no interface.
+    pub(crate) meters: Vec<Option<InterfaceMeter>>,
+    pub(crate) failure: watch::Receiver<Option<Failure>>,
+}
+
+/// A worker's thread, from outside.
+pub(crate) struct Handle {
+    pub(crate) links: Vec<String>,
+    pub(crate) inbox: Sender<Message>,
+    pub(crate) wake: Arc<EventFd>,
+    pub(crate) thread: Option<JoinHandle<()>>,
+    /// What the worker knew when it ended.
+    pub(crate) last: Arc<Mutex<Option<WorkerState>>>,
+}
+
+/// Where a link is.
+pub(crate) struct Placed {
+    pub(crate) name: String,
+    pub(crate) worker: usize,
+    pub(crate) id: LinkId,
+    pub(crate) endpoints: Vec<PlacedEndpoint>,
+}
+
+/// Where one end of a link is.
+pub(crate) struct PlacedEndpoint {
+    pub(crate) name: String,
+    /// `None` at an in-process device.
+    pub(crate) port: Option<PlacedPort>,
+}
+
+/// Where a port is.
+pub(crate) struct PlacedPort {
+    pub(crate) name: String,
+    /// Index among its worker's ports.
+    pub(crate) index: usize,
+    /// Index among the meters.
+    pub(crate) meter: usize,
+}
+
+impl Handle {
+    /// Sends a message and wakes the worker. A worker that has ended drops it, and with it the
+    /// way to answer.
+    fn tell(&self, message: Message) {
+        if self.inbox.send(message).is_ok() {
+            let _ = self.wake.write(1);
+        }
+    }
+}
+
+impl DataPlane {
+    /// Starts the workers. Frames pass when it returns.
+    pub fn start(config: DataPlaneConfig) -> Result<Self, StartError> {
+        assembly::assemble(config)
+    }
+
+    /// Counters and timing now. Takes as long as the longest turn of a worker.
+    pub fn snapshot(&self) -> Snapshot {
+        let time = self.clock.now();
+        let replies: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (reply, answer) = bounded(1);
+                worker.tell(Message::Snapshot(reply));
+                answer
+            })
+            .collect();
+        let states: Vec<_> = self
+            .workers
+            .iter()
+            .zip(replies)
+            // A worker that has ended has left its last state.
+            .map(|(worker, answer)| answer.recv().ok().or_else(|| worker.last.lock().clone()))
+            .collect();
+        self.join(time, &states)
+    }
+
+    /// Changes a link. Has taken effect when it returns.
+    pub fn control(&self, link: &str, control: Control) -> Result<(), ControlError> {
+        let Some(placed) = self.links.iter().find(|placed| placed.name == link) else {
+            return Err(ControlError::NoSuchLink { link: link.to_owned() });
+        };
+        let (done, answer) = bounded(1);
+        self.workers[placed.worker].tell(Message::Control { link: placed.id, control, done });
+        answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })
+    }
+
+    /// Tells of the first failure of a worker; the others go on until they are stopped.
+    pub fn failure(&self) -> FailureWatch {
+        FailureWatch(self.failure.clone())
+    }
+
+    /// Stops all workers and reports. Frames on links are left where they are, and counted so.
+    pub fn stop(mut self) -> FinalReport {
+        self.end_workers();
+        let states: Vec<_> = self.workers.iter().map(|worker| worker.last.lock().take()).collect();
+        let snapshot = self.join(self.clock.now(), &states);
+        FinalReport { snapshot, failure: self.failure.borrow().clone() }
+    }
+
+    fn end_workers(&mut self) {
+        for worker in &self.workers {
+            worker.tell(Message::Stop);
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // Its panics are caught and reported as failures.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// Joins the states of all workers, with the interfaces' own counters.
+    fn join(&self, time: SimTime, states: &[Option<WorkerState>]) -> Snapshot {
+        let meters: Vec<_> = self.meters.iter().map(Option::as_ref).collect();
+        let mut interfaces = read_all(&meters);
+        let mut link_report = |placed: &Placed| {
+            let worker = states.get(placed.worker).and_then(Option::as_ref)?;
+            let link = worker.links.get(placed.id.0 as usize)?;
+            let endpoint = |(placed, (counters, backlog)): (&PlacedEndpoint, &(_, _))| {
+                let port = placed.port.as_ref().and_then(|port| {
+                    let its = worker.ports.get(port.index)?;
+                    Some(PortReport {
+                        name: port.name.clone(),
+                        state: its.state,
+                        counters: its.counters,
+                        interface: interfaces.get_mut(port.meter).and_then(Option::take),
+                    })
+                });
+                let (station, backlog) = (Clone::clone(counters), *backlog);
+                EndpointReport { endpoint: placed.name.clone(), station, backlog, port }
+            };
+            Some(LinkReport {
+                name: placed.name.clone(),
+                up: link.up,
+                in_flight: link.in_flight,
+                endpoints: placed.endpoints.iter().zip(&link.stations).map(endpoint).collect(),
+            })
+        };
+        let links = self.links.iter().filter_map(&mut link_report).collect();
+        let known = || states.iter().flatten();
+        let worker_report = |(handle, state): (&Handle, &WorkerState)| WorkerReport {
+            links: handle.links.clone(),
+            backend: state.backend,
+            lateness: Lateness::new(&state.histogram, state.worst.clone()),
+            turns: state.turns,
+            spun: state.spun,
+        };
+        Snapshot {
+            time,
+            lateness: Lateness::merged(known().map(|s| (&s.histogram, s.worst.clone()))),
+            links,
+            workers: self
+                .workers
+                .iter()
+                .zip(states)
+                .filter_map(|(handle, state)| Some((handle, state.as_ref()?)))
+                .map(worker_report)
+                .collect(),
+            notices: known().flat_map(|s| s.notices.iter().cloned()).collect(),
+            notices_skipped: known().map(|s| s.notices_skipped).sum(),
+        }
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.end_workers();
+    }
+}

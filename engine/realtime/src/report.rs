@@ -1,0 +1,138 @@
+//! What a data plane says about itself.
+//!
+//! Purpose: counters and timing for `results.json`, `tapestry top` and the verdict. A snapshot is
+//! exact per worker (taken between two turns of its loop), so in every snapshot, not only at the
+//! end, each frame is somewhere: at an endpoint `rx_frames = station.offered = station.transmitted +
+//! station.tx_dropped + backlog`, on a link of n stations `(n − 1) × Σ transmitted = Σ delivered + Σ
+//! rx_dropped + in_flight`, and again at an endpoint `station.delivered = tx_frames + tx_drops +
+//! tx_pending`. (Under overload frames may wait between `rx_frames` and `offered` for the network
+//! to catch up with its timers.)
+
+use serde::Serialize;
+use tapestry_core::SimTime;
+
+use crate::ledger::Lateness;
+use crate::meter::InterfaceCounters;
+use crate::poller::WaitBackend;
+use crate::port::{PortCounters, PortState};
+use tapestry_models::Counters;
+
+/// The state of a data plane at one time.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// The run's time at which it was asked for.
+    pub time: SimTime,
+    /// Lateness over all workers.
+    pub lateness: Lateness,
+    /// The links in the order of the configuration.
+    pub links: Vec<LinkReport>,
+    /// The workers.
+    pub workers: Vec<WorkerReport>,
+    /// What happened to ports, oldest first, per worker in the order of [`Self::workers`].
+    pub notices: Vec<Notice>,
+    /// Notices beyond the number each worker keeps.
+    pub notices_skipped: u64,
+}
+
+impl Snapshot {
+    /// Frames nodes sent, as far as the kernel or the emulator saw them.
+    pub fn frames_offered(&self) -> u64 {
+        let unseen = |p: &PortReport| p.interface.as_ref().map_or(0, |i| i.send_drops);
+        self.ports().map(|p| p.counters.rx_frames + unseen(p)).sum()
+    }
+
+    /// Frames lost although no model wanted it: by ports, by interfaces that the emulator did not
+    /// read in time, by overload.
+    pub fn unintended_losses(&self) -> u64 {
+        self.ports()
+            .map(|p| {
+                p.counters.tx_drops.unintended() + p.interface.as_ref().map_or(0, |i| i.send_drops)
+            })
+            .sum()
+    }
+
+    fn ports(&self) -> impl Iterator<Item = &PortReport> {
+        self.links.iter().flat_map(|l| &l.endpoints).filter_map(|e| e.port.as_ref())
+    }
+}
+
+/// One link.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkReport {
+    /// Name.
+    pub name: String,
+    /// Whether it is up (see [`crate::Control`]).
+    pub up: bool,
+    /// Copies of frames on the wire. A frame to several stations counts once per station.
+    pub in_flight: u64,
+    /// Its endpoints in the order of the configuration.
+    pub endpoints: Vec<EndpointReport>,
+}
+
+/// One end of a link.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndpointReport {
+    /// `node:interface`.
+    pub endpoint: String,
+    /// What the channel model did with the frames of this station.
+    pub station: Counters,
+    /// Frames queued at the station or in transmission.
+    pub backlog: u64,
+    /// The port; absent at an in-process device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortReport>,
+}
+
+/// The port at an end of a link.
+#[derive(Debug, Clone, Serialize)]
+pub struct PortReport {
+    /// What the host calls it.
+    pub name: String,
+    /// Whether the node's interface works.
+    pub state: PortState,
+    /// What crossed the border between node and link.
+    #[serde(flatten)]
+    pub counters: PortCounters,
+    /// The kernel's own counters; absent where the port has no interface or it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<InterfaceCounters>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerReport {
+    /// Names of its links.
+    pub links: Vec<String>,
+    /// How it waits.
+    pub backend: WaitBackend,
+    /// Lateness of its events.
+    pub lateness: Lateness,
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Time spent polling for a timer instead of sleeping.
+    pub spun: SimTime,
+}
+
+/// Something that happened to a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// The run's time.
+    pub time: SimTime,
+    /// The link.
+    pub link: String,
+    /// `node:interface`.
+    pub endpoint: String,
+    /// The state the port changed to.
+    pub state: PortState,
+}
+
+/// How a data plane ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct FinalReport {
+    /// The last state.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// Why it ended early, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<crate::Failure>,
+}

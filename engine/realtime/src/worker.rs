@@ -1,0 +1,486 @@
+//! A worker: one thread that paces one network by the wall clock.
+//!
+//! Purpose: the loop of the data plane. A turn runs the timers that are due, gives each ready port
+//! one bounded burst, sends what the models released, and then waits for whatever comes first: a
+//! frame, a message or the next timer. Timers are also run between the bursts of two ports, so a
+//! flood delays a timer by one burst and not by one turn. All state is the worker's own; others
+//! reach it by messages.
+//!
+//! Assumptions: frames of one burst arrived together: they share one time stamp, taken after the
+//! read, so no frame is ever early. Not modelled: spacing of frames within a burst; time a frame
+//! waited in the kernel before it was read.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use hdrhistogram::Histogram;
+use nix::sys::eventfd::EventFd;
+use tapestry_core::{Clock, SimTime, SyncPolicy};
+use tapestry_models::{Counters, Frame, FramePool, LinkId, Network, PortId, Transmit};
+
+use crate::clock::WallClock;
+use crate::failure::{Failure, name_links};
+use crate::ledger::Ledger;
+use crate::poller::{Poller, Wait, WaitBackend};
+use crate::port::{Port, PortCounters, PortState, Rx};
+use crate::report::Notice;
+use crate::spec::Control;
+use crate::spin::{Spinner, preemptions};
+
+/// Frames read from a port before the next port's turn: enough to spread the cost of a turn, few
+/// enough that their buffers stay in the cache and timers wait at most a tenth of a millisecond.
+const BURST: usize = 32;
+/// Token of the message descriptor; ports have their index.
+const MESSAGES: u64 = u64::MAX - 1;
+/// Longest wait while a port could not be read for want of buffers.
+const BUFFER_RETRY: SimTime = SimTime::from_millis(1);
+/// Notices a worker keeps; a node that toggles its interface for ever must not fill the memory.
+const LONGEST_NOTICES: usize = 256;
+
+/// One network, its ports and its thread's state.
+pub(crate) struct Worker {
+    parts: WorkerParts,
+    ready: VecDeque<usize>,
+    /// Ports that were not read for want of buffers.
+    starved: Vec<usize>,
+    /// Ports with outgoing frames.
+    dirty: Vec<usize>,
+    burst: Vec<Frame>,
+    messages: bool,
+    ledger: Ledger<Event>,
+    notices: Vec<Notice>,
+    notices_skipped: u64,
+    turns: u64,
+}
+
+/// What a worker is made from.
+pub(crate) struct WorkerParts {
+    pub(crate) clock: WallClock,
+    pub(crate) sync: SyncPolicy,
+    pub(crate) network: Network,
+    pub(crate) pool: FramePool,
+    pub(crate) ports: Vec<Attached>,
+    /// Index into `ports` by number of the network's port; devices' stations have none.
+    pub(crate) by_port: Vec<Option<usize>>,
+    /// Names of the links, by number of the network's link.
+    pub(crate) links: Vec<String>,
+    pub(crate) poller: Poller,
+    pub(crate) spinner: Spinner,
+    pub(crate) inbox: Receiver<Message>,
+    pub(crate) wake: Arc<EventFd>,
+}
+
+/// A port and the worker's notes on it.
+pub(crate) struct Attached {
+    port: Box<dyn Port>,
+    id: PortId,
+    link: LinkId,
+    endpoint: String,
+    outgoing: Vec<Frame>,
+    /// Whether it is in `ready` or `starved`.
+    listed: bool,
+    /// Whether the poller watches for room to write.
+    watches_room: bool,
+    state: PortState,
+}
+
+impl Attached {
+    pub(crate) fn new(port: Box<dyn Port>, id: PortId, link: LinkId, endpoint: String) -> Self {
+        let state = port.state();
+        Self {
+            port,
+            id,
+            link,
+            endpoint,
+            outgoing: Vec::with_capacity(BURST),
+            listed: false,
+            watches_room: false,
+            state,
+        }
+    }
+}
+
+/// What others ask of a worker.
+pub(crate) enum Message {
+    Control { link: LinkId, control: Control, done: Sender<()> },
+    Snapshot(Sender<WorkerState>),
+    Stop,
+}
+
+/// Something that can be late.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Timer,
+    Departure { port: usize },
+}
+
+/// Everything a worker knows, at one time.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerState {
+    pub(crate) links: Vec<LinkState>,
+    pub(crate) ports: Vec<PortStatus>,
+    pub(crate) histogram: Histogram<u64>,
+    pub(crate) worst: Option<(SimTime, String)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) notices_skipped: u64,
+    pub(crate) turns: u64,
+    pub(crate) spun: SimTime,
+    pub(crate) backend: WaitBackend,
+}
+
+/// One link of a worker, in the order of its network.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkState {
+    pub(crate) up: bool,
+    pub(crate) in_flight: u64,
+    pub(crate) stations: Vec<(Counters, u64)>,
+}
+
+/// One port of a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct PortStatus {
+    pub(crate) counters: PortCounters,
+    pub(crate) state: PortState,
+}
+
+impl Worker {
+    /// Registers all descriptors; the error names the port that the kernel refused, or none if it
+    /// was the message descriptor.
+    pub(crate) fn new(parts: WorkerParts) -> Result<Self, (nix::Error, Option<String>)> {
+        let poller = &parts.poller;
+        poller.add(parts.wake.as_fd(), MESSAGES).map_err(|errno| (errno, None))?;
+        for (index, attached) in parts.ports.iter().enumerate() {
+            poller
+                .add(attached.port.fd(), index as u64)
+                .map_err(|errno| (errno, Some(attached.endpoint.clone())))?;
+        }
+        Ok(Self {
+            ready: VecDeque::with_capacity(parts.ports.len()),
+            starved: Vec::new(),
+            dirty: Vec::with_capacity(parts.ports.len()),
+            burst: Vec::with_capacity(BURST),
+            messages: true,
+            ledger: Ledger::new(),
+            notices: Vec::new(),
+            notices_skipped: 0,
+            turns: 0,
+            parts,
+        })
+    }
+
+    /// Names of the links, for messages.
+    pub(crate) fn link_names(&self) -> String {
+        name_links(&self.parts.links)
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            self.turns += 1;
+            if self.messages && self.handle_messages().is_break() {
+                return Ok(());
+            }
+            self.run_timers(self.parts.clock.now())?;
+            for index in self.starved.drain(..) {
+                self.ready.push_back(index);
+            }
+            for _ in 0..self.ready.len() {
+                if let Some(index) = self.ready.pop_front() {
+                    self.serve(index)?;
+                }
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Runs what is due by `now`.
+    fn run_timers(&mut self, now: SimTime) -> Result<(), Failure> {
+        match self.parts.network.poll_timeout() {
+            Some(due) if due <= now => {
+                self.parts.network.handle_timeout(now);
+                let late = self.ledger.record(due, now, 1, Event::Timer);
+                let in_time = self.check(due, late, Event::Timer);
+                in_time.and(self.transmit())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One burst from one port into the network, and what comes out of it.
+    fn serve(&mut self, index: usize) -> Result<(), Failure> {
+        let attached = &mut self.parts.ports[index];
+        match attached.port.rx_burst(&mut self.parts.pool, BURST, &mut self.burst) {
+            Rx::More => self.ready.push_back(index),
+            Rx::NoBuffer => self.starved.push(index),
+            Rx::Drained => attached.listed = false,
+        }
+        let id = attached.id;
+        self.watch_state(index);
+        if self.burst.is_empty() {
+            return Ok(());
+        }
+        let now = self.parts.clock.now();
+        self.run_timers(now)?;
+        for frame in self.burst.drain(..) {
+            self.parts.network.handle_frame(now, id, frame);
+        }
+        self.parts.network.handle_timeout(now);
+        self.transmit()
+    }
+
+    /// Hands what the network released to the ports.
+    fn transmit(&mut self) -> Result<(), Failure> {
+        let parts = &mut self.parts;
+        let mut executed = None;
+        let mut run: Option<Run> = None;
+        let mut latest: Option<(SimTime, Run)> = None;
+        for Transmit { port, frame, due } in parts.network.transmits() {
+            let Some(Some(index)) = parts.by_port.get(port.0 as usize).copied() else { continue };
+            let attached = &mut parts.ports[index];
+            if attached.outgoing.is_empty() {
+                self.dirty.push(index);
+            }
+            attached.outgoing.push(frame);
+            // Neighbours mostly share port and due time: one entry for all of them is cheaper.
+            let now = *executed.get_or_insert_with(|| parts.clock.now());
+            match &mut run {
+                Some(run) if run.due == due && run.port == index => run.frames += 1,
+                _ => {
+                    let finished = run.replace(Run { due, port: index, frames: 1 });
+                    note_departures(&mut self.ledger, finished, now, &mut latest);
+                }
+            }
+        }
+        let Some(now) = executed else { return Ok(()) };
+        note_departures(&mut self.ledger, run, now, &mut latest);
+        while let Some(index) = self.dirty.pop() {
+            let attached = &mut self.parts.ports[index];
+            attached.port.tx_burst(&mut attached.outgoing);
+            self.watch_room(index);
+            self.watch_state(index);
+        }
+        match latest {
+            Some((late, run)) => self.check(run.due, late, Event::Departure { port: run.port }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the synchronisation policy does not tolerate an event so late.
+    fn check(&self, due: SimTime, late: SimTime, event: Event) -> Result<(), Failure> {
+        match self.parts.sync {
+            SyncPolicy::HardLimit(limit) if late > limit => {
+                Err(Failure::HardLimit { event: self.name(event), due, late, limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&self, event: Event) -> String {
+        match event {
+            Event::Timer => format!("a timer of {}", self.link_names()),
+            Event::Departure { port } => {
+                let attached = &self.parts.ports[port];
+                let link = &self.parts.links[attached.link.0 as usize];
+                format!("a frame from link `{link}` to {}", attached.endpoint)
+            }
+        }
+    }
+
+    /// Has the poller watch for room to write exactly while frames wait for it: the end of a
+    /// socketpair signals room for every frame its reader takes.
+    fn watch_room(&mut self, index: usize) {
+        let attached = &mut self.parts.ports[index];
+        let pending = attached.port.counters().tx_pending > 0;
+        if pending != attached.watches_room {
+            let fd = attached.port.fd();
+            // Fails only if the descriptor is not registered, but it is.
+            if self.parts.poller.watch_room(fd, index as u64, pending).is_ok() {
+                attached.watches_room = pending;
+            }
+        }
+    }
+
+    /// Notes a change of a port's state.
+    fn watch_state(&mut self, index: usize) {
+        let attached = &mut self.parts.ports[index];
+        let state = attached.port.state();
+        if state == attached.state {
+            return;
+        }
+        attached.state = state;
+        if self.notices.len() == LONGEST_NOTICES {
+            self.notices_skipped += 1;
+            return;
+        }
+        let notice = Notice {
+            time: self.parts.clock.now(),
+            link: self.parts.links[attached.link.0 as usize].clone(),
+            endpoint: attached.endpoint.clone(),
+            state,
+        };
+        tracing::warn!(link = notice.link, endpoint = notice.endpoint, ?state, "port changed");
+        self.notices.push(notice);
+    }
+
+    /// Waits for the first of: a frame, room to write, a message, the next timer.
+    fn wait(&mut self) -> Result<(), Failure> {
+        if !self.ready.is_empty() {
+            return self.poll(Wait::Poll);
+        }
+        let due = self.parts.network.poll_timeout();
+        let due = if self.starved.is_empty() {
+            due
+        } else {
+            let retry = self.parts.clock.now() + BUFFER_RETRY;
+            Some(due.map_or(retry, |due| due.min(retry)))
+        };
+        let Some(due) = due else { return self.poll(Wait::Forever) };
+        let now = self.parts.clock.now();
+        let margin = self.parts.spinner.margin(now);
+        let planned = due - margin;
+        if planned > now {
+            self.poll(Wait::For(planned - now))?;
+            if self.has_work() {
+                return Ok(());
+            }
+            let woken = self.parts.clock.now();
+            self.parts.spinner.woke(planned, woken);
+        } else if due <= now {
+            return self.poll(Wait::Poll);
+        }
+        if margin > SimTime::ZERO { self.spin(due) } else { Ok(()) }
+    }
+
+    /// Polls until `due` or until there is something to do.
+    fn spin(&mut self, due: SimTime) -> Result<(), Failure> {
+        let from = self.parts.clock.now();
+        if from >= due {
+            return Ok(());
+        }
+        let preemptions_before = preemptions();
+        let mut now = from;
+        while now < due && !self.has_work() {
+            self.poll(Wait::Poll)?;
+            now = self.parts.clock.now();
+        }
+        self.parts.spinner.spun(from, now, preemptions() > preemptions_before);
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        self.messages || !self.ready.is_empty()
+    }
+
+    /// One wait; lists the ports that became readable and flushes those with room.
+    fn poll(&mut self, wait: Wait) -> Result<(), Failure> {
+        let Self { parts, ready, messages, .. } = self;
+        let mut flushed = Vec::new();
+        let outcome = parts.poller.wait(wait, |token, readable, room| {
+            if token == MESSAGES {
+                *messages = true;
+                return;
+            }
+            let index = token as usize;
+            let attached = &mut parts.ports[index];
+            if readable && !attached.listed {
+                attached.listed = true;
+                ready.push_back(index);
+            }
+            if room && attached.watches_room {
+                attached.port.flush();
+                flushed.push(index);
+            }
+        });
+        for index in flushed {
+            self.watch_room(index);
+            self.watch_state(index);
+        }
+        outcome
+            .map_err(|errno| Failure::Wait { links: self.link_names(), message: errno.to_string() })
+    }
+
+    fn handle_messages(&mut self) -> ControlFlow<()> {
+        self.messages = false;
+        // Cleared first: a message sent from now on makes a new edge.
+        let _ = self.parts.wake.read();
+        while let Ok(message) = self.parts.inbox.try_recv() {
+            match message {
+                Message::Control { link, control, done } => {
+                    self.apply(link, control);
+                    let _ = done.send(());
+                }
+                // Whoever asked may have given up meanwhile.
+                Message::Snapshot(reply) => drop(reply.send(self.state())),
+                Message::Stop => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn apply(&mut self, link: LinkId, control: Control) {
+        let now = self.parts.clock.now();
+        let network = &mut self.parts.network;
+        match control {
+            Control::LinkUp => network.set_link_up(now, link, true),
+            Control::LinkDown => network.set_link_up(now, link, false),
+            Control::Delay(delay) => network.set_delay(now, link, delay),
+            Control::Rate(rate) => network.set_rate(now, link, rate),
+        }
+    }
+
+    /// Everything this worker knows. Exact between two turns.
+    pub(crate) fn state(&self) -> WorkerState {
+        let network = &self.parts.network;
+        let link_state = |link: LinkId| {
+            let station = |(index, counters): (usize, &Counters)| {
+                let port = network.port(link, index as u32);
+                (counters.clone(), port.map_or(0, |port| network.backlog(port) as u64))
+            };
+            LinkState {
+                up: network.is_link_up(link),
+                in_flight: network.in_flight(link),
+                stations: network.counters(link).iter().enumerate().map(station).collect(),
+            }
+        };
+        let port_status = |attached: &Attached| PortStatus {
+            counters: *attached.port.counters(),
+            state: attached.port.state(),
+        };
+        WorkerState {
+            links: network.links().map(link_state).collect(),
+            ports: self.parts.ports.iter().map(port_status).collect(),
+            histogram: self.ledger.histogram().clone(),
+            worst: self.ledger.worst().map(|(late, event)| (late, self.name(event))),
+            notices: self.notices.clone(),
+            notices_skipped: self.notices_skipped,
+            turns: self.turns,
+            spun: self.parts.spinner.total(),
+            backend: self.parts.poller.backend(),
+        }
+    }
+}
+
+/// Neighbouring departures with one port and due time.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    due: SimTime,
+    port: usize,
+    frames: u64,
+}
+
+/// Records a run of departures, keeping the latest of all in `latest`.
+fn note_departures(
+    ledger: &mut Ledger<Event>,
+    run: Option<Run>,
+    now: SimTime,
+    latest: &mut Option<(SimTime, Run)>,
+) {
+    let Some(run) = run else { return };
+    let late = ledger.record(run.due, now, run.frames, Event::Departure { port: run.port });
+    if latest.is_none_or(|(most, _)| late > most) {
+        *latest = Some((late, run));
+    }
+}
