@@ -158,9 +158,15 @@ impl FromStr for IpNet {
     type Err = ParseAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, prefix) = parse_net(text, "IP", "10.1.0.0/16", |address: &IpAddr| {
-            if address.is_ipv4() { 32 } else { 128 }
-        })?;
+        let (address, prefix) =
+            parse_net(
+                text,
+                "IP",
+                "10.1.0.0/16",
+                |address: &IpAddr| {
+                    if address.is_ipv4() { 32 } else { 128 }
+                },
+            )?;
         Ok(Self { address, prefix })
     }
 }
@@ -276,10 +282,20 @@ mod tests {
 
     #[test]
     fn wrong_addresses_are_refused() {
-        for text in ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:0", "01:00:00:00:00:01", "00:00:00:00:00:00", "+2:00:00:00:00:01"] {
+        for text in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:00:00",
+            "2:0:0:0:0:0",
+            "01:00:00:00:00:01",
+            "00:00:00:00:00:00",
+            "+2:00:00:00:00:01",
+        ] {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
-        for text in ["", "10.0.0.1", "10.0.0.1/33", "10.0.0.1/", "10.0.0.1/+8", "10.0.0/8", "fd00::1/64"] {
+        for text in
+            ["", "10.0.0.1", "10.0.0.1/33", "10.0.0.1/", "10.0.0.1/+8", "10.0.0/8", "fd00::1/64"]
+        {
             assert!(text.parse::<Ipv4Net>().is_err(), "{text}");
         }
         for text in ["fd00::1", "fd00::1/129", "10.0.0.1/8"] {

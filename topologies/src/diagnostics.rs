@@ -96,7 +96,8 @@ impl Diagnostic for Problem {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
-        let label = if self.expected.is_empty() { "here".to_owned() } else { self.expected.clone() };
+        let label =
+            if self.expected.is_empty() { "here".to_owned() } else { self.expected.clone() };
         let span = LabeledSpan::new(Some(label), place.offset, place.text.len());
         Some(Box::new(std::iter::once(span)))
     }
@@ -184,11 +185,8 @@ pub(crate) fn suggestion<'a>(
 /// The beginning of a text, for messages: one line, no control characters.
 pub(crate) fn excerpt(text: &str) -> String {
     const LONGEST: usize = 60;
-    let mut excerpt: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut excerpt: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         excerpt.push('…');
     }
@@ -210,6 +208,11 @@ impl Problems {
     /// How many problems there are so far; to see whether a step added one.
     pub(crate) fn count(&self) -> usize {
         self.found.len() + self.omitted
+    }
+
+    /// Whether further problems are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() == MAX_PROBLEMS
     }
 
     fn record(&mut self, span: Option<Span>, report: Report) {

@@ -92,8 +92,16 @@ impl Yaml {
 
 /// A list or map whose end has not been seen.
 enum Open {
-    List { span: Span, items: Vec<Yaml> },
-    Map { span: Span, entries: Vec<Entry>, keys: HashSet<String>, key: Option<(String, Span)> },
+    List {
+        span: Span,
+        items: Vec<Yaml>,
+    },
+    Map {
+        span: Span,
+        entries: Vec<Entry>,
+        keys: HashSet<String>,
+        key: Option<(String, Span)>,
+    },
     /// Skipped: a key that is no scalar, or something too deep.
     Ignored,
 }
@@ -135,19 +143,27 @@ impl Builder<'_> {
                     if self.documents == 2 {
                         let wrong = "the file holds more than one YAML document";
                         let end = self.problems.sources.file(self.file).first_line(span);
-                        self.problems
-                            .add(end, report(wrong).help("remove the `---` line, or use `include:`"));
+                        self.problems.add(
+                            end,
+                            report(wrong).help("remove the `---` line, or use `include:`"),
+                        );
                         return None;
                     }
                 }
                 Event::Alias(_) | Event::UnresolvedAlias(_) => {
                     self.refuse_anchor(span);
-                    self.value(Yaml { span, data: Data::Scalar { text: String::new(), plain: true } });
+                    self.value(Yaml {
+                        span,
+                        data: Data::Scalar { text: String::new(), plain: true },
+                    });
                 }
                 Event::Scalar(text, style, anchor, tag) => {
                     self.refuse(span, anchor, tag.is_some());
                     let plain = style == ScalarStyle::Plain;
-                    self.value(Yaml { span, data: Data::Scalar { text: text.into_owned(), plain } });
+                    self.value(Yaml {
+                        span,
+                        data: Data::Scalar { text: text.into_owned(), plain },
+                    });
                 }
                 Event::SequenceStart(_, anchor, tag) => {
                     self.refuse(span, anchor, tag.is_some());
@@ -181,8 +197,10 @@ impl Builder<'_> {
     }
 
     fn refuse_anchor(&mut self, span: Span) {
-        let wrong = report("YAML anchors and aliases (`&name`, `*name`) are not part of the format");
-        self.problems.add(span, wrong.help("use `types:` for what nodes share and `params:` for values"));
+        let wrong =
+            report("YAML anchors and aliases (`&name`, `*name`) are not part of the format");
+        self.problems
+            .add(span, wrong.help("use `types:` for what nodes share and `params:` for values"));
     }
 
     fn begin(&mut self, span: Span, map: bool) {
@@ -239,7 +257,8 @@ impl Builder<'_> {
                         entries.push(Entry { key, key_span, value: yaml });
                     } else {
                         let wrong = report(format!("the key `{}` is written twice", excerpt(&key)));
-                        self.problems.add(key_span, wrong.expected("a key that is not yet in this map"));
+                        self.problems
+                            .add(key_span, wrong.expected("a key that is not yet in this map"));
                     }
                 }
             },

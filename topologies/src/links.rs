@@ -1,0 +1,470 @@
+//! Links: shapes, names, and the interfaces they make.
+//!
+//! Purpose: from one entry of `links:` to one or many [`Link`]s, and from all of them to the
+//! interfaces of the nodes.
+//!
+//! Assumptions: interfaces are named `eth0`, `eth1`, … in the order of links, skipping names that
+//! the file gives to others; hardware addresses are `02:00:NN:NN:II:II` with the node's place in
+//! the file (from 1) and the interface's in the node (from 0), so a node keeps its addresses when
+//! nodes are added behind it.
+
+use std::collections::{HashMap, HashSet};
+
+use tapestry_core::{DataRate, SimTime};
+
+use crate::addresses::Plan;
+use crate::diagnostics::report;
+use crate::keys::{self, LINK_SHAPES};
+use crate::nodes::Drafts;
+use crate::read::Reader;
+use crate::resolve::section;
+use crate::resolved::{Channel, Endpoint, Interface, Link, MacAddr};
+use crate::shape::{Scalar, Shape};
+use crate::source::Span;
+use crate::tree::Yaml;
+
+/// A mesh of a few hundred nodes has this many; more would not run.
+const MAX_LINKS: usize = 100_000;
+
+/// An endpoint as the file writes it.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) node: usize,
+    /// Interface name, if the file gives one.
+    interface: Option<String>,
+    span: Span,
+}
+
+/// One entry of `links:`.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Indices into [`Links::links`].
+    pub(crate) links: std::ops::Range<usize>,
+    pub(crate) ipv4: Option<Plan>,
+    pub(crate) ipv6: Option<Plan>,
+}
+
+/// All links; their endpoints are set by [`attach`].
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) groups: Vec<Group>,
+    links: Vec<Link>,
+    ends: Vec<Vec<End>>,
+    /// False if some link could not be read, so that a missing interface may be its fault.
+    complete: bool,
+}
+
+impl Links {
+    pub(crate) fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    pub(crate) fn into_links(self) -> Vec<Link> {
+        self.links
+    }
+}
+
+/// Reads `links:` of all files.
+pub(crate) fn resolve(reader: &mut Reader<'_>, roots: &[Yaml], drafts: &Drafts<'_>) -> Links {
+    let mut links = Links { complete: true, ..Links::default() };
+    let mut names = HashSet::new();
+    for yaml in section(roots, "links").flat_map(|yaml| yaml.list().unwrap_or_default()) {
+        if resolve_entry(reader, yaml, drafts, &mut links, &mut names).is_none() {
+            links.complete = false;
+        }
+    }
+    links
+}
+
+fn resolve_entry(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    drafts: &Drafts<'_>,
+    links: &mut Links,
+    names: &mut HashSet<String>,
+) -> Option<()> {
+    let (shape, edges) = edges(reader, yaml, drafts)?;
+    let template = template(reader, yaml);
+    if links.links.len() + edges.len() > MAX_LINKS {
+        let wrong = report(format!("the topology has more than {MAX_LINKS} links"));
+        reader.problems.add(yaml.span, wrong.expected("one too many here"));
+        return None;
+    }
+    if template.channel == Channel::PointToPoint && edges.iter().any(|edge| edge.len() != 2) {
+        let at = yaml.get("channel").map_or(yaml.span, |yaml| yaml.span);
+        let wrong = report("a point-to-point link joins exactly two interfaces");
+        let help =
+            "use `channel: csma` for a shared link, or `mesh:` for links between any two nodes";
+        reader.problems.add(at, wrong.expected("more than two here").help(help));
+        return None;
+    }
+    let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
+    let first = links.links.len();
+    let plan4 = yaml.get("ipv4").and_then(|yaml| Plan::read4(reader, yaml));
+    let plan6 = yaml.get("ipv6").and_then(|yaml| Plan::read6(reader, yaml));
+    for (at, edge) in edges.into_iter().enumerate() {
+        let given = name.as_ref().map(|name| match shape {
+            "pair" | "lan" => name.clone(),
+            _ => format!("{name}-{at}"),
+        });
+        let name = match given {
+            Some(name) => {
+                if !names.insert(name.clone()) {
+                    let at = yaml.get("name").map_or(yaml.span, |yaml| yaml.span);
+                    let wrong = report(format!("there are two links named `{name}`"));
+                    reader.problems.add(at, wrong.expected("a name not yet taken"));
+                }
+                name
+            }
+            None => derived_name(shape, &edge, drafts, names),
+        };
+        links.links.push(Link { name, ..template.clone() });
+        links.ends.push(edge);
+    }
+    let group = Group { links: first..links.links.len(), ipv4: plan4, ipv6: plan6 };
+    links.groups.push(group);
+    Some(())
+}
+
+/// `n0--n1` for two endpoints, `lan0` for more; a number more where that is taken.
+fn derived_name(
+    shape: &str,
+    edge: &[End],
+    drafts: &Drafts<'_>,
+    names: &mut HashSet<String>,
+) -> String {
+    let node = |end: &End| drafts.nodes[end.node].node.name.as_str();
+    let mut number = 0;
+    loop {
+        let name = match edge {
+            [a, b] if shape != "lan" && number == 0 => format!("{}--{}", node(a), node(b)),
+            [a, b] if shape != "lan" => format!("{}--{}-{}", node(a), node(b), number + 1),
+            _ => format!("lan{number}"),
+        };
+        if names.insert(name.clone()) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+/// What all links of an entry have in common.
+fn template(reader: &mut Reader<'_>, yaml: &Yaml) -> Link {
+    let mut integer = |key: &str, default: u32| {
+        let scalar = match keys::LINK.key(key).map(|key| key.shape) {
+            Some(Shape::Scalar(scalar)) => scalar,
+            _ => Scalar::Integer { min: 0, max: u32::MAX.into() },
+        };
+        yaml.get(key).and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(default)
+    };
+    let (queue_frames, mtu) = (integer("queue", 100), integer("mtu", 1500));
+    let channel = yaml.get("channel").and_then(|yaml| {
+        reader.checked(yaml, Scalar::Word(&["csma", "point-to-point"]), "channel")
+    });
+    let rate = yaml.get("rate").and_then(|yaml| reader.checked(yaml, Scalar::Rate, "rate"));
+    Link {
+        name: String::new(),
+        channel: match channel.as_deref() {
+            Some("point-to-point") => Channel::PointToPoint,
+            _ => Channel::Csma,
+        },
+        // `unlimited` is no rate, and so parses to none.
+        rate: rate.and_then(|rate| rate.parse::<DataRate>().ok()),
+        delay: yaml
+            .get("delay")
+            .and_then(|yaml| reader.parsed(yaml, Scalar::Time, "delay"))
+            .unwrap_or(SimTime::ZERO),
+        queue_frames,
+        mtu,
+        endpoints: Vec::new(),
+    }
+}
+
+/// The endpoints a host list names.
+fn ends(reader: &mut Reader<'_>, yaml: &Yaml, drafts: &Drafts<'_>) -> Option<Vec<End>> {
+    let names = reader.hosts(yaml)?;
+    let mut ends = Vec::with_capacity(names.len());
+    let mut complete = true;
+    for (name, span) in names {
+        let (node, interface) = match name.split_once(':') {
+            Some((node, interface)) => (node, Some(interface.to_owned())),
+            None => (name.as_str(), None),
+        };
+        if let Some(interface) = &interface
+            && let Some(wrong) = Scalar::Interface.complaint(interface)
+        {
+            let expected = format!("expected {}", Scalar::Interface.expected());
+            reader.problems.add(span, report(wrong).expected(expected));
+            complete = false;
+            continue;
+        }
+        match drafts.by_name.get(node) {
+            Some(&node) => ends.push(End { node, interface, span }),
+            None => {
+                unknown_node(reader, drafts, node, span);
+                complete = false;
+            }
+        }
+    }
+    complete.then_some(ends)
+}
+
+/// Records an unknown node, unless the nodes themselves could not be read.
+pub(crate) fn unknown_node(reader: &mut Reader<'_>, drafts: &Drafts<'_>, node: &str, span: Span) {
+    if drafts.complete && !reader.problems.is_full() {
+        let known = drafts.nodes.iter().map(|draft| draft.node.name.as_str());
+        let wrong = report(format!("unknown node `{}`", crate::diagnostics::excerpt(node)));
+        let wrong = wrong.expected("expected a node from `nodes:`");
+        reader.problems.add(span, wrong.suggest(node, known, "nodes"));
+    }
+}
+
+/// The shape's word, and for each link its endpoints.
+fn edges(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    drafts: &Drafts<'_>,
+) -> Option<(&'static str, Vec<Vec<End>>)> {
+    let present: Vec<&'static str> =
+        LINK_SHAPES.iter().copied().filter(|shape| yaml.get(shape).is_some()).collect();
+    let words =
+        || LINK_SHAPES.iter().map(|shape| format!("`{shape}`")).collect::<Vec<_>>().join(", ");
+    let shape = match present.as_slice() {
+        [shape] => *shape,
+        [] => {
+            let wrong = report("the link does not say what it joins");
+            reader.problems.add(yaml.span, wrong.expected(format!("expected one of {}", words())));
+            return None;
+        }
+        [first, second, ..] => {
+            let wrong = report(format!("the link has both `{first}` and `{second}`"));
+            reader
+                .problems
+                .add(yaml.span, wrong.expected(format!("expected only one of {}", words())));
+            return None;
+        }
+    };
+    let value = yaml.get(shape)?;
+    let edges = match shape {
+        "pair" => {
+            let ends = counted(reader, value, drafts, shape, 2..=2)?;
+            vec![ends]
+        }
+        "lan" => vec![counted(reader, value, drafts, shape, 2..=usize::MAX)?],
+        "chain" => windows(&counted(reader, value, drafts, shape, 2..=usize::MAX)?),
+        "ring" => {
+            let mut ends = counted(reader, value, drafts, shape, 3..=usize::MAX)?;
+            ends.extend(ends.first().cloned());
+            windows(&ends)
+        }
+        "mesh" => {
+            let ends = counted(reader, value, drafts, shape, 2..=usize::MAX)?;
+            if ends.len() * (ends.len() - 1) / 2 > MAX_LINKS {
+                let wrong = report(format!(
+                    "a mesh of {} nodes has more than {MAX_LINKS} links",
+                    ends.len()
+                ));
+                reader.problems.add(value.span, wrong.expected("too many"));
+                return None;
+            }
+            let pairs = |(at, a): (usize, &End)| {
+                ends[at + 1..].iter().map(|b| vec![a.clone(), b.clone()]).collect::<Vec<_>>()
+            };
+            ends.iter().enumerate().flat_map(pairs).collect()
+        }
+        "star" => {
+            let center = counted(reader, value.get("center")?, drafts, "center", 1..=1)?;
+            let leaves = counted(reader, value.get("leaves")?, drafts, "leaves", 1..=usize::MAX)?;
+            leaves.into_iter().map(|leaf| vec![center[0].clone(), leaf]).collect()
+        }
+        "tree" => {
+            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
+            let fanout = match value.get("fanout") {
+                Some(yaml) => {
+                    reader.parsed(yaml, Scalar::Integer { min: 1, max: 20_000 }, "fanout")?
+                }
+                None => 2_usize,
+            };
+            (1..ends.len())
+                .map(|at| vec![ends[(at - 1) / fanout].clone(), ends[at].clone()])
+                .collect()
+        }
+        _ => {
+            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
+            let scalar = Scalar::Integer { min: 1, max: 20_000 };
+            let columns: usize = reader.parsed(value.get("columns")?, scalar, "columns")?;
+            grid(&ends, columns)
+        }
+    };
+    Some((shape, edges))
+}
+
+fn windows(ends: &[End]) -> Vec<Vec<End>> {
+    ends.windows(2).map(<[End]>::to_vec).collect()
+}
+
+/// Row by row: each node's link to the right, then its link down.
+fn grid(ends: &[End], columns: usize) -> Vec<Vec<End>> {
+    let mut edges = Vec::new();
+    for (at, end) in ends.iter().enumerate() {
+        let right = (at % columns + 1 < columns).then_some(at + 1);
+        for other in [right, Some(at + columns)].into_iter().flatten() {
+            if let Some(other) = ends.get(other) {
+                edges.push(vec![end.clone(), other.clone()]);
+            }
+        }
+    }
+    edges
+}
+
+/// Endpoints of different nodes, as many as the shape takes.
+fn counted(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    drafts: &Drafts<'_>,
+    shape: &str,
+    count: std::ops::RangeInclusive<usize>,
+) -> Option<Vec<End>> {
+    let ends = ends(reader, yaml, drafts)?;
+    if !count.contains(&ends.len()) {
+        let (low, high) = count.into_inner();
+        let needs = if low == high { format!("exactly {low}") } else { format!("at least {low}") };
+        let noun = if low == 1 { "node" } else { "nodes" };
+        let wrong = report(format!("`{shape}` joins {needs} {noun}, found {}", ends.len()));
+        reader.problems.add(yaml.span, wrong.expected(format!("expected {needs}")));
+        return None;
+    }
+    let mut seen = HashSet::new();
+    for end in &ends {
+        if !seen.insert(end.node) {
+            let name = &drafts.nodes[end.node].node.name;
+            let wrong = report(format!("the node `{name}` is twice in `{shape}`"));
+            reader.problems.add(end.span, wrong.expected("a node is joined once"));
+            return None;
+        }
+    }
+    Some(ends)
+}
+
+/// Makes the interfaces and gives the links their endpoints.
+pub(crate) fn attach(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &mut Links) {
+    let mut used: HashSet<(usize, String)> = HashSet::new();
+    for end in links.ends.iter().flatten() {
+        let Some(interface) = &end.interface else { continue };
+        if !used.insert((end.node, interface.clone())) {
+            let node = &drafts.nodes[end.node].node.name;
+            let wrong = report(format!("the interface `{node}:{interface}` is used twice"));
+            let help = "an interface is on one link; leave its name out to get a new one";
+            reader.problems.add(end.span, wrong.expected("on another link already").help(help));
+        }
+    }
+    let mut next = vec![0_usize; drafts.nodes.len()];
+    for (link, ends) in links.ends.iter().enumerate() {
+        for (endpoint, end) in ends.iter().enumerate() {
+            let name = end.interface.clone().unwrap_or_else(|| {
+                loop {
+                    let name = format!("eth{}", next[end.node]);
+                    next[end.node] += 1;
+                    if !used.contains(&(end.node, name.clone())) {
+                        return name;
+                    }
+                }
+            });
+            drafts.nodes[end.node].node.interfaces.push(Interface {
+                name,
+                link,
+                endpoint,
+                mac: MacAddr([0; 6]),
+                ipv4: Vec::new(),
+                ipv6: Vec::new(),
+                mtu: links.links[link].mtu,
+            });
+        }
+    }
+    for (link, ends) in links.links.iter_mut().zip(&links.ends) {
+        link.endpoints = ends.iter().map(|end| Endpoint { node: end.node, interface: 0 }).collect();
+    }
+    for (at, draft) in drafts.nodes.iter_mut().enumerate() {
+        // `eth1` may have been attached before `eth0`; a guest's kernel counts, and so do we.
+        let number =
+            |name: &str| name.strip_prefix("eth").and_then(|n| n.parse().ok()).unwrap_or(u32::MAX);
+        draft.node.interfaces.sort_by_key(|interface| number(&interface.name));
+        for (index, interface) in draft.node.interfaces.iter().enumerate() {
+            links.links[interface.link].endpoints[interface.endpoint] =
+                Endpoint { node: at, interface: index };
+        }
+    }
+    settings(reader, drafts, links);
+    hardware_addresses(reader, drafts);
+}
+
+/// What the file says about interfaces.
+fn settings(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &Links) {
+    for draft in &mut drafts.nodes {
+        for (name, settings) in &draft.settings {
+            let Some(interface) =
+                draft.node.interfaces.iter_mut().find(|interface| interface.name == *name)
+            else {
+                if links.complete {
+                    let wrong =
+                        report(format!("no link attaches `{name}` of node `{}`", draft.node.name));
+                    let known =
+                        draft.node.interfaces.iter().map(|interface| interface.name.as_str());
+                    let wrong = wrong.expected("expected an interface that a link attaches");
+                    reader.problems.add(settings.span, wrong.suggest(name, known, "interfaces"));
+                }
+                continue;
+            };
+            if let Some((mtu, span)) = settings.mtu {
+                let link = &links.links[interface.link];
+                if mtu > link.mtu {
+                    let wrong = report(format!(
+                        "the MTU {mtu} is above the {} of the link `{}`",
+                        link.mtu, link.name
+                    ));
+                    reader
+                        .problems
+                        .add(span, wrong.expected(format!("expected at most {}", link.mtu)));
+                }
+                interface.mtu = mtu;
+            }
+            let addresses = |list: &Vec<_>| list.iter().map(|(net, _)| *net).collect();
+            interface.ipv4 = settings.ipv4.as_ref().map_or_else(Vec::new, addresses);
+            let addresses = |list: &Vec<_>| list.iter().map(|(net, _)| *net).collect();
+            interface.ipv6 = settings.ipv6.as_ref().map_or_else(Vec::new, addresses);
+        }
+    }
+}
+
+fn hardware_addresses(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>) {
+    let mut taken: HashMap<MacAddr, String> = HashMap::new();
+    for draft in &mut drafts.nodes {
+        for interface in &mut draft.node.interfaces {
+            let Some((mac, span)) =
+                draft.settings.get(&interface.name).and_then(|settings| settings.mac)
+            else {
+                continue;
+            };
+            interface.mac = mac;
+            let owner = format!("{}:{}", draft.node.name, interface.name);
+            if let Some(other) = taken.insert(mac, owner) {
+                let wrong =
+                    report(format!("the hardware address `{mac}` belongs to `{other}` already"));
+                reader.problems.add(span, wrong.expected("expected an address of its own"));
+            }
+        }
+    }
+    for (node, draft) in drafts.nodes.iter_mut().enumerate() {
+        for (index, interface) in draft.node.interfaces.iter_mut().enumerate() {
+            if interface.mac != MacAddr([0; 6]) {
+                continue;
+            }
+            let [n1, n0] = (node as u16 + 1).to_be_bytes();
+            let [i1, i0] = (index as u16).to_be_bytes();
+            let free = (0..=u8::MAX).map(|second| MacAddr([2, second, n1, n0, i1, i0]));
+            // Only addresses the file itself gives can be in the way, and never all 256.
+            let mac = free.into_iter().find(|mac| !taken.contains_key(mac));
+            interface.mac = mac.unwrap_or(MacAddr([6, 0, n1, n0, i1, i0]));
+        }
+    }
+}

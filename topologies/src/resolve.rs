@@ -1,0 +1,275 @@
+//! From checked trees to a [`Topology`].
+//!
+//! Purpose: the order of resolution. Parameters come first, for everything may use them; then
+//! nodes, links (which make interfaces), addresses, and last tasks, which may ask for addresses.
+//!
+//! Assumptions: the structural check has run; what it refused is skipped here in silence. If a
+//! parameter has no value, nothing else is resolved: every use of it would be one more error.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use tapestry_core::{SimTime, SyncPolicy};
+
+use crate::addresses;
+use crate::check::run_time_expression;
+use crate::diagnostics::{Problems, report};
+use crate::expression::{Directory, InterfaceAddresses, Scope, Value};
+use crate::files::Files;
+use crate::links;
+use crate::nodes;
+use crate::read::{Reader, one_or_many};
+use crate::resolved::{DerivedMetric, Expectation, Node, Topology, VerdictThresholds};
+use crate::shape::Scalar;
+use crate::tasks;
+use crate::tree::{Entry, Yaml};
+
+/// The same section of all files, in order.
+pub(crate) fn section<'t>(roots: &'t [Yaml], key: &'static str) -> impl Iterator<Item = &'t Yaml> {
+    roots.iter().filter_map(move |root| root.get(key))
+}
+
+/// The entries of a map section of all files.
+pub(crate) fn entries<'t>(roots: &'t [Yaml], key: &'static str) -> impl Iterator<Item = &'t Entry> {
+    section(roots, key).flat_map(|yaml| yaml.map().unwrap_or_default())
+}
+
+/// Resolves the files; `stem` names the topology if it does not name itself.
+pub(crate) fn resolve(
+    problems: &mut Problems,
+    files: &Files,
+    sets: &[(String, String)],
+    stem: &str,
+) -> Option<Topology> {
+    // Names that an unreadable file would have declared would all seem unknown.
+    if files.incomplete {
+        return None;
+    }
+    let roots = files.roots.as_slice();
+    let main = roots.last()?;
+    let scope = params(problems, roots, sets)?;
+    let params = scope
+        .names()
+        .filter_map(|name| Some((name.to_owned(), scope.variable(name)?.into())))
+        .collect();
+    let mut reader = Reader { problems, scope };
+
+    let mut drafts = nodes::resolve(&mut reader, roots);
+    let mut links = links::resolve(&mut reader, roots, &drafts);
+    links::attach(&mut reader, &mut drafts, &mut links);
+    addresses::assign(&mut reader, &mut drafts, &links);
+    nodes::check_references(&mut reader, &drafts);
+    let init: Vec<(usize, Option<&Yaml>)> =
+        drafts.nodes.iter().map(|draft| (draft.index, draft.applicable("init"))).collect();
+    let mut nodes: Vec<Node> = drafts.nodes.iter().map(|draft| draft.node.clone()).collect();
+    reader.scope.set_directory(Arc::new(directory(&nodes)));
+    nodes::resolve_init(&mut reader, &mut nodes, &init);
+
+    let mut known = tasks::Known::new(&reader.scope);
+    let tasks = tasks::resolve(&mut reader, roots, &drafts, &mut known);
+    let metrics = derived(&mut reader, roots, &mut known);
+    let expect =
+        section(roots, "expect").flat_map(|yaml| expectations(&mut reader, yaml, &known)).collect();
+
+    Some(Topology {
+        name: main
+            .get("name")
+            .and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"))
+            .unwrap_or_else(|| name_of(stem)),
+        description: main.get("description").and_then(|yaml| reader.text(yaml)).unwrap_or_default(),
+        params,
+        sync: main
+            .get("sync")
+            .and_then(|yaml| reader.parsed(yaml, Scalar::Sync, "sync"))
+            .unwrap_or(SyncPolicy::BestEffort),
+        seed: main
+            .get("seed")
+            .and_then(|yaml| reader.parsed(yaml, Scalar::Integer { min: 0, max: i64::MAX }, "seed"))
+            .unwrap_or(1),
+        time_limit: main.get("time_limit").and_then(|yaml| limit(&mut reader, yaml, "time_limit")),
+        verdict: main
+            .get("verdict")
+            .map_or_else(VerdictThresholds::default, |yaml| verdict(&mut reader, yaml)),
+        nodes,
+        links: links.into_links(),
+        tasks,
+        metrics,
+        expect,
+    })
+}
+
+/// A file's stem as a topology name.
+fn name_of(stem: &str) -> String {
+    let name: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .take(63)
+        .collect();
+    if Scalar::Name.complaint(&name).is_none() { name } else { "topology".to_owned() }
+}
+
+/// A time that bounds something, and so cannot be zero.
+pub(crate) fn limit(reader: &mut Reader<'_>, yaml: &Yaml, key: &str) -> Option<SimTime> {
+    let time: SimTime = reader.parsed(yaml, Scalar::Time, key)?;
+    if time == SimTime::ZERO {
+        let wrong = report(format!("`{key}` is zero: nothing could ever run"));
+        reader.problems.add(yaml.span, wrong.expected("expected a time above zero"));
+        return None;
+    }
+    Some(time)
+}
+
+/// The parameters with their values, `--set` included; `None` if one has none.
+fn params(problems: &mut Problems, roots: &[Yaml], sets: &[(String, String)]) -> Option<Scope> {
+    let before = problems.count();
+    let mut reader = Reader { problems, scope: Scope::new() };
+    for entry in entries(roots, "params") {
+        let name = &entry.key;
+        if reader.scope.variable(name).is_some() {
+            let wrong = report(format!("the parameter `{name}` is declared twice"));
+            reader.problems.add(entry.key_span, wrong.expected("a name not yet taken"));
+            continue;
+        }
+        if Scalar::Identifier.complaint(name).is_some() {
+            continue;
+        }
+        let Some(default) = reader.value(&entry.value) else { continue };
+        let value = match sets.iter().rev().find(|(set, _)| set == name) {
+            None => Some(default),
+            Some((_, text)) => set_value(reader.problems, name, text, &default),
+        };
+        if let Some(value) = value {
+            reader.scope.set(name, value);
+        }
+    }
+    for (name, text) in sets {
+        if !entries(roots, "params").any(|entry| entry.key == *name) {
+            let wrong = report(format!("unknown parameter in `--set {name}={text}`"));
+            let known = entries(roots, "params").map(|entry| entry.key.as_str());
+            reader.problems.add_unplaced(wrong.suggest(name, known, "parameters"));
+        }
+    }
+    // Wrong structure elsewhere was counted before; a parameter that is none was, too.
+    let complete =
+        entries(roots, "params").all(|entry| reader.scope.variable(&entry.key).is_some());
+    let scope = reader.scope;
+    (complete && problems.count() == before).then_some(scope)
+}
+
+/// A `--set` value: a YAML scalar of the type that the default has.
+fn set_value(problems: &mut Problems, name: &str, text: &str, default: &Value) -> Option<Value> {
+    let quoted = |quote: char| {
+        text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)).map(str::to_owned)
+    };
+    let value = match quoted('"').or_else(|| quoted('\'')) {
+        Some(inner) => Value::Text(inner),
+        None => Value::from_scalar(text.trim()),
+    };
+    match (default, &value) {
+        (Value::Text(_), Value::Text(_))
+        | (Value::Bool(_), Value::Bool(_))
+        | (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => Some(value),
+        (Value::Text(_), _) => Some(Value::Text(text.to_owned())),
+        _ => {
+            let wrong = format!(
+                "`--set {name}={text}`: the parameter is {} (default `{default}`), not {}",
+                default.type_name(),
+                value.type_name()
+            );
+            problems.add_unplaced(report(wrong));
+            None
+        }
+    }
+}
+
+fn verdict(reader: &mut Reader<'_>, yaml: &Yaml) -> VerdictThresholds {
+    let mut verdict = VerdictThresholds::default();
+    let times = [
+        ("degraded_lateness_p99", &mut verdict.degraded_lateness_p99),
+        ("invalid_lateness_p99", &mut verdict.invalid_lateness_p99),
+    ];
+    for (key, value) in times {
+        if let Some(time) = yaml.get(key).and_then(|yaml| reader.parsed(yaml, Scalar::Time, key)) {
+            *value = time;
+        }
+    }
+    let shares = [
+        ("degraded_unintended_loss", &mut verdict.degraded_unintended_loss),
+        ("invalid_unintended_loss", &mut verdict.invalid_unintended_loss),
+        ("degraded_steal", &mut verdict.degraded_steal),
+    ];
+    for (key, value) in shares {
+        if let Some(share) = yaml.get(key).and_then(|yaml| reader.parsed(yaml, Scalar::Share, key))
+        {
+            *value = share;
+        }
+    }
+    let pairs = [
+        ("lateness_p99", verdict.degraded_lateness_p99 > verdict.invalid_lateness_p99),
+        ("unintended_loss", verdict.degraded_unintended_loss > verdict.invalid_unintended_loss),
+    ];
+    for (what, wrong) in pairs {
+        if wrong {
+            let message =
+                format!("`degraded_{what}` is above `invalid_{what}`: no run could be degraded");
+            reader.problems.add(yaml.span, report(message).expected("in these thresholds"));
+        }
+    }
+    verdict
+}
+
+/// The addresses of all nodes, for the address functions.
+fn directory(nodes: &[Node]) -> Directory {
+    nodes
+        .iter()
+        .map(|node| {
+            let interfaces = node.interfaces.iter().map(|interface| InterfaceAddresses {
+                interface: interface.name.clone(),
+                ipv4: interface.ipv4.first().map(|net| net.address.to_string()),
+                ipv6: interface.ipv6.first().map(|net| net.address.to_string()),
+                mac: Some(interface.mac.to_string()),
+            });
+            let bridges = node.bridges.iter().map(|bridge| InterfaceAddresses {
+                interface: bridge.name.clone(),
+                ipv4: bridge.ipv4.first().map(|net| net.address.to_string()),
+                ipv6: bridge.ipv6.first().map(|net| net.address.to_string()),
+                mac: None,
+            });
+            (node.name.clone(), interfaces.chain(bridges).collect())
+        })
+        .collect()
+}
+
+/// Metrics computed from others; each may use those before it.
+fn derived(
+    reader: &mut Reader<'_>,
+    roots: &[Yaml],
+    known: &mut tasks::Known,
+) -> IndexMap<String, DerivedMetric> {
+    let mut metrics = IndexMap::new();
+    for entry in entries(roots, "metrics") {
+        let value = entry.value.get("value").unwrap_or(&entry.value);
+        let expression = run_time_expression(reader.problems, value, &known.names());
+        let unit = entry.value.get("unit").and_then(|yaml| reader.text(yaml)).unwrap_or_default();
+        known.declare(reader, entry);
+        if let Some(expression) = expression {
+            metrics.insert(entry.key.clone(), DerivedMetric { expression, unit });
+        }
+    }
+    metrics
+}
+
+/// Conditions over the names known so far.
+pub(crate) fn expectations(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    known: &tasks::Known,
+) -> Vec<Expectation> {
+    let names: BTreeSet<&str> = known.names();
+    one_or_many(yaml)
+        .iter()
+        .filter_map(|item| run_time_expression(reader.problems, item, &names))
+        .map(|expression| Expectation { expression })
+        .collect()
+}
