@@ -16,6 +16,8 @@
 //! - Output goes through `cat`, and the closing frame through the same pipe, so it can neither
 //!   overtake output nor be torn by it. Before the next command that `cat` is killed and, if a
 //!   background job still holds the pipe, replaced by one that discards.
+//! - A line that is not understood (busybox drops what it has read of a line when a child ends) is
+//!   answered `huh`, and sent again.
 //! - Frames are `RS key SP body US`. Keys are 64-bit random: one for the session, an opening and a
 //!   closing one per command. The opening key is in the argument list of the command's process and
 //!   worthless once printed; the closing key is only in the agent's memory.

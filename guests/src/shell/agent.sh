@@ -17,13 +17,15 @@ done
 f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 
 # What the new process of a command runs: it waits for a line and, when that is empty, starts.
-# $1 the command, $2 opening key (spent once printed), $3 number.
+# $1 the command, $2 opening key (spent once printed), $3 number. It joins the outputs itself, because
+# a shell that did it from outside would add "Killed" to them. It tells the agent twice: when a child
+# ends, busybox forgets what it has read of a line.
 g='printf "\036%s armed\037" "$2" >&9
 IFS= read -r x <&8 || exit 125
 [ -z "$x" ] && printf "\036%s start %s\037" "$2" $$ >&9
-echo "$3 p$$" >&3
+printf "%s\n%s\n" "$3 p$$" "$3 p$$" >&3
 [ -z "$x" ] || exit 125
-exec 3>&- 8<&- 9>&- </dev/null
+exec 3>&- 8<&- 9>&- </dev/null 2>&1
 t=$1
 shift 3
 eval "unset t x;$t"'
@@ -76,7 +78,7 @@ c= k= r= q= u= m=0 j=0
 			settle
 			m=$2
 			{
-				$s sh -c "$g" sh "$c" "$3" "$2" 2>&1
+				$s sh -c "$g" sh "$c" "$3" "$2"
 				r=$?
 				echo "$2 $r" >&3
 				printf '\036%s end %s\037' "$4" $r
@@ -89,7 +91,7 @@ c= k= r= q= u= m=0 j=0
 			set -- $l
 			m=$2
 			{
-				$s sh -c "$g" sh "$c" "$3" "$2" 2>&1
+				$s sh -c "$g" sh "$c" "$3" "$2"
 				r=$?
 				printf '\036%s end %s\037' "$4" $r
 				echo "$2 $r" >&3
@@ -124,6 +126,8 @@ c= k= r= q= u= m=0 j=0
 			;;
 		# p TOKEN: are you there?
 		"p "*) f "pong ${l#p }" ;;
+		x | '') ;;
+		*) f "huh" ;;
 		esac
 	done
 	[ -n "$d" ] && rm -rf "$d"

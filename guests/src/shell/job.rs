@@ -18,6 +18,8 @@ const TRIES: u32 = 4;
 /// after twice the time, at most [`ASK_MOST`].
 const ASK_FIRST: Duration = Duration::from_secs(1);
 const ASK_MOST: Duration = Duration::from_secs(16);
+/// Status of a process that was not released, as the agent gives it.
+const NOT_STARTED: u8 = 125;
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(1);
 /// From KILL to giving the shell up, with more KILLs in between: TCG guests under load are slow.
@@ -216,6 +218,12 @@ impl Job {
             return match words {
                 ["armed"] if self.phase == Phase::Arming => {
                     self.phase = Phase::Armed;
+                    if self.start.at_once {
+                        // Not sent together with the arming line: bash's `read` reads ahead on a
+                        // raw terminal, so the agent would keep what is meant for the process.
+                        self.release(now);
+                        return vec![Next::Send(b"\n".to_vec())];
+                    }
                     vec![Next::Event(Event::Armed)]
                 }
                 ["start", process] => self.started(process, now),
@@ -225,9 +233,11 @@ impl Job {
         match words {
             ["ack", index, length] => self.acknowledged(index, length, now),
             ["busy", number, process] if self.is_me(number) => self.started(process, now),
-            ["never", number] if self.is_me(number) && self.phase == Phase::Released => {
-                self.again(Vec::new(), now)
+            // The cancelled command had not even reached the agent.
+            ["never", number] if self.is_me(number) && self.phase == Phase::Cancelled => {
+                self.ended(NOT_STARTED)
             }
+            ["huh"] => self.not_understood(now),
             ["gone", number, _] if self.is_me(number) => {
                 // A background command that died before it started.
                 vec![self.start_event(0), Next::Done]
@@ -287,13 +297,8 @@ impl Job {
             return vec![Next::Send(piece.clone().into_bytes())];
         }
         let verb = if self.start.background { 'b' } else { 'a' };
-        let mut line = format!("{verb} {} {} {}\n", self.number, self.open, self.close);
-        if self.start.at_once {
-            line.push('\n');
-            self.phase = Phase::Released;
-        } else {
-            self.phase = Phase::Arming;
-        }
+        let line = format!("{verb} {} {} {}\n", self.number, self.open, self.close);
+        self.phase = Phase::Arming;
         vec![Next::Send(line.into_bytes())]
     }
 
@@ -368,6 +373,15 @@ impl Job {
             return vec![Next::Send(b"\n".to_vec())];
         }
         vec![query]
+    }
+
+    /// A line reached the agent in part.
+    fn not_understood(&mut self, now: Instant) -> Vec<Next> {
+        match self.phase {
+            Phase::Sending { .. } | Phase::Arming => self.again(Vec::new(), now),
+            // A signal or a question, both of which are due anew in a while.
+            _ => Vec::new(),
+        }
     }
 
     /// Delivers the command anew, unless that was tried often enough.

@@ -376,10 +376,9 @@ impl Machine {
 
     /// Sends the question that is owed, unless the line would release an armed command.
     fn ask_suspect(&mut self, now: Instant) {
-        let reads = self
-            .job
-            .as_ref()
-            .is_none_or(|job| !matches!(job.phase(), Phase::Arming | Phase::Armed));
+        let reads = self.job.as_ref().is_none_or(|job| {
+            !matches!(job.phase(), Phase::Arming | Phase::Armed | Phase::Released)
+        });
         if let Some(suspicion) = &mut self.suspicion
             && suspicion.until.is_none()
             && reads
