@@ -4,5 +4,7 @@ pub mod accel;
 pub mod image;
 pub mod qemu;
 pub mod console;
+pub mod netns;
 pub mod os;
 pub mod shell;
+pub mod task;

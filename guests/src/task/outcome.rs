@@ -1,0 +1,193 @@
+//! What a task leaves behind, in the shape of `results.json`.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+use tapestry_topologies::resolved::NodeIndex;
+
+use super::metrics::MetricError;
+use crate::shell::{CommandError, Finished, Output};
+
+/// What became of a task. Times are nanoseconds since the runner's epoch.
+#[derive(Debug, Serialize)]
+pub struct TaskOutcome {
+    /// The task's name.
+    pub name: String,
+    /// When the first command was handed out.
+    pub start_ns: u64,
+    /// When the last foreground command had ended and everything to be stopped was.
+    pub end_ns: u64,
+    /// Spread (latest − earliest) of the starts of the foreground commands; absent below two starts.
+    pub start_skew_ns: Option<u64>,
+    /// Time from the first releasing byte to the last: the host's part of the skew.
+    pub release_span_ns: Option<u64>,
+    /// The foreground commands, and the background commands that this task could not start, in the
+    /// order of the file; then the background commands that it stopped.
+    pub commands: Vec<CommandOutcome>,
+    /// The task's metrics, in the order of the file.
+    pub metrics: IndexMap<String, MetricValue>,
+}
+
+impl TaskOutcome {
+    /// Whether every command did what was expected and every metric has a value.
+    pub fn is_ok(&self) -> bool {
+        self.commands.iter().all(CommandOutcome::is_ok)
+            && self.metrics.values().all(|metric| metric.error.is_none())
+    }
+}
+
+/// What became of a command.
+// Independent facts of `results.json`, not states.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Debug, Serialize)]
+pub struct CommandOutcome {
+    /// The command's name in its task.
+    pub name: String,
+    /// The node's name.
+    pub node: String,
+    /// The node.
+    #[serde(skip)]
+    pub node_index: NodeIndex,
+    /// The text that was run.
+    pub text: String,
+    /// It went on behind the task.
+    pub background: bool,
+    /// Exit status (128 + signal for one that a signal ended); absent if there is none.
+    pub status: Option<u8>,
+    /// The signal that ended it, by the shells' convention.
+    pub signal: Option<u8>,
+    /// It took longer than its timeout and was ended.
+    pub timed_out: bool,
+    /// It was ended by `stop:` or with the run, so its status says nothing.
+    pub stopped: bool,
+    /// The status that counts as success; absent: any.
+    pub expect_status: Option<u8>,
+    /// When it started.
+    pub start_ns: Option<u64>,
+    /// When it ended.
+    pub end_ns: Option<u64>,
+    /// What it wrote, as text.
+    #[serde(serialize_with = "as_text")]
+    pub output: Output,
+    /// How many bytes it wrote.
+    pub output_bytes: u64,
+    /// Bytes are missing from `output`.
+    pub output_truncated: bool,
+    /// Why there is no result.
+    #[serde(serialize_with = "as_message", skip_serializing_if = "Option::is_none")]
+    pub error: Option<TaskError>,
+}
+
+impl CommandOutcome {
+    /// Whether it ended as expected, or was stopped as intended.
+    pub fn is_ok(&self) -> bool {
+        let expected = match (self.expect_status, self.status) {
+            _ if self.stopped => true,
+            (Some(expected), status) => status == Some(expected),
+            (None, _) => true,
+        };
+        expected && !self.timed_out && self.error.is_none()
+    }
+
+    pub(super) fn take_finished(
+        &mut self,
+        finished: Finished,
+        at: impl Fn(std::time::Instant) -> u64,
+    ) {
+        self.status = Some(finished.status);
+        self.signal = finished.signal();
+        self.timed_out = finished.timed_out;
+        self.start_ns = Some(at(finished.started));
+        self.end_ns = Some(at(finished.ended));
+        self.output_bytes = finished.output.total;
+        self.output_truncated = finished.output.is_truncated;
+        self.output = finished.output;
+    }
+}
+
+/// A metric of a task.
+#[derive(Debug, Serialize)]
+pub struct MetricValue {
+    /// The value; absent when it could not be taken.
+    pub value: Option<f64>,
+    /// Its unit.
+    pub unit: String,
+    /// Why there is no value.
+    #[serde(serialize_with = "as_message", skip_serializing_if = "Option::is_none")]
+    pub error: Option<MetricError>,
+}
+
+/// Why a command of a task has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The shell proxy's reason.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The node has no shell: its kind has none, or it is gone.
+    #[error(
+        "command `{command}`: node number {node} has no shell; run commands on `qemu` and `netns` nodes only"
+    )]
+    NoShell {
+        /// The command.
+        command: String,
+        /// The node.
+        node: NodeIndex,
+    },
+    /// `ready:` is not a regular expression.
+    #[error("command `{command}`: `ready:` is not a regular expression: {source}")]
+    Pattern {
+        /// The command.
+        command: String,
+        /// What is wrong.
+        source: Box<regex::Error>,
+    },
+    /// `ready:` did not show in time.
+    #[error(
+        "node `{node}`: the output of `{command}` did not match `{pattern}` within {after:?}; it ended with `{output}`"
+    )]
+    NotReady {
+        /// The node.
+        node: String,
+        /// The command.
+        command: String,
+        /// The pattern.
+        pattern: String,
+        /// How long was waited.
+        after: Duration,
+        /// The end of the output so far.
+        output: String,
+    },
+    /// The command ended before `ready:` showed.
+    #[error(
+        "node `{node}`: `{command}` ended with status {status} before its output matched `{pattern}`; it ended with `{output}`"
+    )]
+    EndedEarly {
+        /// The node.
+        node: String,
+        /// The command.
+        command: String,
+        /// The pattern.
+        pattern: String,
+        /// Its status.
+        status: u8,
+        /// The end of its output.
+        output: String,
+    },
+}
+
+fn as_text<S: Serializer>(output: &Output, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&output.to_text())
+}
+
+// The signature is serde's.
+#[allow(clippy::ref_option)]
+fn as_message<S: Serializer, E: std::error::Error>(
+    error: &Option<E>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match error {
+        Some(error) => serializer.serialize_str(&error.to_string()),
+        None => serializer.serialize_none(),
+    }
+}
