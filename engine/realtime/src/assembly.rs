@@ -1,6 +1,7 @@
 //! Puts a data plane together: networks, workers, threads.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use nix::sys::prctl;
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 use tapestry_core::{Streams, SyncPolicy};
-use tapestry_models::{FramePool, LinkConfig, NetworkBuilder, PortId};
+use tapestry_models::{BuildError, FramePool, LinkConfig, NetworkBuilder, PortId};
 use tokio::sync::watch;
 
 use crate::clock::WallClock;
@@ -44,6 +45,11 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         pin_to: config.pin_to,
         memory_limit: config.memory_limit,
     };
+    // Each worker's network sees only its own links, so this is not left to them.
+    let mut names = BTreeSet::new();
+    if let Some(link) = links.iter().find(|link| !names.insert(link.config.name.as_str())) {
+        return Err(BuildError::DuplicateLink { link: link.config.name.clone() }.into());
+    }
     let shapes =
         links.iter().map(|link| shape(link, devices.len())).collect::<Result<Vec<_>, _>>()?;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);

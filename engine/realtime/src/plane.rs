@@ -173,6 +173,13 @@ impl DataPlane {
         self.join(time, &states)
     }
 
+    /// Forgets the lateness so far: that of a boot, for example, which is not the measurement's.
+    pub fn reset_lateness(&self) {
+        for worker in &self.workers {
+            worker.tell(Message::ResetLateness);
+        }
+    }
+
     /// Changes a link. Has taken effect when it returns.
     pub fn control(&self, link: &str, control: Control) -> Result<(), ControlError> {
         let Some(placed) = self.links.iter().find(|placed| placed.name == link) else {

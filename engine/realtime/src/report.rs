@@ -51,6 +51,23 @@ impl Snapshot {
             .sum()
     }
 
+    /// [`Self::unintended_losses`] by place and reason, in the order of links; places without
+    /// losses are left out.
+    pub fn unintended_by_place(&self) -> Vec<(String, u64)> {
+        let endpoints = self.links.iter().flat_map(|link| &link.endpoints);
+        let losses = endpoints.filter_map(|end| Some((&end.endpoint, end.port.as_ref()?)));
+        let mut found = Vec::new();
+        for (endpoint, port) in losses {
+            let unread = port.interface.as_ref().map_or(0, |i| i.send_drops);
+            if unread > 0 {
+                found.push((format!("{endpoint} (sent faster than the emulator reads)"), unread));
+            }
+            let drops = port.counters.tx_drops.iter().filter(|(reason, _)| reason.is_unintended());
+            found.extend(drops.map(|(reason, n)| (format!("{endpoint} ({})", reason.as_str()), n)));
+        }
+        found
+    }
+
     fn ports(&self) -> impl Iterator<Item = &PortReport> {
         self.links.iter().flat_map(|l| &l.endpoints).filter_map(|e| e.port.as_ref())
     }

@@ -107,6 +107,7 @@ impl Attached {
 pub(crate) enum Message {
     Control { link: LinkId, control: Control, done: Sender<()> },
     Snapshot(Sender<WorkerState>),
+    ResetLateness,
     Stop,
 }
 
@@ -414,6 +415,7 @@ impl Worker {
                 }
                 // Whoever asked may have given up meanwhile.
                 Message::Snapshot(reply) => drop(reply.send(self.state())),
+                Message::ResetLateness => self.ledger = Ledger::new(),
                 Message::Stop => return ControlFlow::Break(()),
             }
         }

@@ -1,0 +1,214 @@
+//! TAP interfaces in a network namespace of the test's own. Needs `/dev/net/tun` and the right to
+//! make namespaces; says so where it has neither.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::mpsc;
+
+use common::{PATIENCE, assert_accounted, frame, pair, wait_until};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
+use tapestry_core::SimTime;
+use tapestry_realtime::{
+    DataPlane, DataPlaneConfig, EndpointSpec, LinkSpec, MemoryEnd, MemoryPort, PortDrop, PortState,
+    Snapshot, TapError, TapPort, WallClock,
+};
+
+/// Runs `test` on a thread in a network namespace that vanishes afterwards.
+fn in_new_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        let able = unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| format!("cannot make a network namespace: {errno}"))
+            .and_then(|()| TapPort::create("probe").map_err(|error| error.to_string()));
+        if let Err(reason) = able {
+            return Some(reason);
+        }
+        // Only the test's frames are wanted. `/proc/sys/net` is the calling thread's.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        test();
+        None
+    });
+    match thread.join() {
+        Ok(None) => {}
+        Ok(Some(reason)) => eprintln!("SKIPPED {name}: {reason}"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Runs `ip` in the calling thread's namespace.
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A link between TAP `tap0` (endpoint `n0:eth0`) and memory.
+fn tap_link() -> (DataPlane, MemoryEnd) {
+    let tap = TapPort::create("tap0").unwrap();
+    let (memory, end) = MemoryPort::pair("memory");
+    let endpoints = vec![EndpointSpec::port("n0:eth0", tap), EndpointSpec::port("n1:eth0", memory)];
+    let link = LinkSpec { config: pair("n0-n1", SimTime::ZERO), endpoints };
+    let plane = DataPlane::start(DataPlaneConfig::new(WallClock::start(), vec![link])).unwrap();
+    (plane, end)
+}
+
+/// Brings up `interface` of the calling thread's namespace with an address and a neighbour, and
+/// returns a socket connected to the neighbour.
+fn neighbour(interface: &str) -> UdpSocket {
+    ip(&format!("addr add 10.9.0.1/24 dev {interface}"));
+    ip(&format!("link set {interface} up"));
+    ip(&format!("neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev {interface}"));
+    let socket = UdpSocket::bind("10.9.0.1:5000").unwrap();
+    socket.connect("10.9.0.2:6000").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The frame of a UDP datagram with its sender and receiver exchanged; checksums stay right.
+fn reply(frame: &[u8]) -> Vec<u8> {
+    const MAC: (usize, usize, usize) = (0, 6, 6);
+    const IPV4: (usize, usize, usize) = (26, 30, 4);
+    const UDP: (usize, usize, usize) = (34, 36, 2);
+    let mut reply = frame.to_vec();
+    for (a, b, length) in [MAC, IPV4, UDP] {
+        for offset in 0..length {
+            reply.swap(a + offset, b + offset);
+        }
+    }
+    reply
+}
+
+fn echo(socket: &UdpSocket, end: &MemoryEnd, text: &str) {
+    socket.send(text.as_bytes()).unwrap();
+    let frame = end.receive(PATIENCE).expect("the datagram's frame");
+    assert!(frame.ends_with(text.as_bytes()));
+    end.send(&reply(&frame));
+    let mut buffer = [0; 100];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], text.as_bytes());
+}
+
+fn tap_port(snapshot: &Snapshot) -> &tapestry_realtime::PortReport {
+    snapshot.links[0].endpoints[0].port.as_ref().unwrap()
+}
+
+#[test]
+fn a_datagram_goes_through_and_comes_back() {
+    in_new_namespace("a_datagram_goes_through_and_comes_back", || {
+        let (plane, end) = tap_link();
+        let socket = neighbour("tap0");
+        for i in 0..50 {
+            echo(&socket, &end, &format!("datagram {i}"));
+        }
+        let report = plane.stop();
+        assert!(report.failure.is_none());
+        assert_accounted(&report.snapshot);
+        let interface = tap_port(&report.snapshot).interface.as_ref().unwrap();
+        assert_eq!((interface.name.as_str(), interface.sent), ("tap0", 50));
+        assert_eq!(report.snapshot.unintended_losses(), 0);
+    });
+}
+
+#[test]
+fn an_interface_set_down_is_reported_and_comes_back() {
+    in_new_namespace("an_interface_set_down_is_reported_and_comes_back", || {
+        let (plane, end) = tap_link();
+        let socket = neighbour("tap0");
+        echo(&socket, &end, "before");
+        ip("link set tap0 down");
+        end.send(&frame(1));
+        let snapshot = wait_until(&plane, |s| !s.notices.is_empty());
+        assert_eq!(snapshot.notices[0].state, PortState::Down);
+        assert_eq!(snapshot.notices[0].endpoint, "n0:eth0");
+        assert_eq!(tap_port(&snapshot).counters.tx_drops.of(PortDrop::InterfaceDown), 1);
+        drop(socket);
+        ip("addr del 10.9.0.1/24 dev tap0");
+        let socket = neighbour("tap0");
+        echo(&socket, &end, "after");
+        let snapshot = plane.stop().snapshot;
+        assert_eq!(snapshot.notices[1].state, PortState::Up);
+        assert_accounted(&snapshot);
+    });
+}
+
+#[test]
+fn a_deleted_interface_is_reported_once_and_costs_no_processor_time() {
+    in_new_namespace("a_deleted_interface_is_reported_once", || {
+        let (plane, end) = tap_link();
+        ip("link set tap0 up");
+        ip("link del tap0");
+        let snapshot = wait_until(&plane, |s| !s.notices.is_empty());
+        assert_eq!(snapshot.notices[0].state, PortState::Gone);
+        let before = snapshot.workers[0].turns;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let after = plane.snapshot().workers[0].turns;
+        assert!(after - before <= 4, "{before} → {after}");
+        end.send(&frame(1));
+        let snapshot = wait_until(&plane, |s| s.frames_offered() == 1);
+        assert_eq!(tap_port(&snapshot).counters.tx_drops.of(PortDrop::InterfaceGone), 1);
+        assert!(tap_port(&snapshot).interface.is_none());
+        assert_eq!(plane.stop().snapshot.notices.len(), 1);
+    });
+}
+
+#[test]
+fn a_renamed_interface_in_another_namespace_still_works_and_is_metered() {
+    in_new_namespace("a_renamed_interface_in_another_namespace", || {
+        let (plane, end) = tap_link();
+        let (tell, told) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let node = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+            tell.send(gettid()).unwrap();
+            gone.recv().unwrap();
+            ip("link set tap0 name eth7");
+            let socket = neighbour("eth7");
+            echo(&socket, &end, "from another namespace");
+            done.send(()).unwrap();
+            // The namespace lasts as long as this thread, and the TAP as long as the namespace.
+            gone.recv().unwrap();
+        });
+        ip(&format!("link set tap0 netns {}", told.recv().unwrap()));
+        go.send(()).unwrap();
+        is_done.recv().unwrap();
+        let snapshot = plane.stop().snapshot;
+        go.send(()).unwrap();
+        node.join().unwrap();
+        assert_accounted(&snapshot);
+        let interface = tap_port(&snapshot).interface.as_ref().unwrap();
+        assert_eq!((interface.name.as_str(), interface.sent), ("eth7", 1));
+    });
+}
+
+#[test]
+fn frames_that_nobody_reads_are_counted_by_the_interface() {
+    in_new_namespace("frames_that_nobody_reads_are_counted_by_the_interface", || {
+        use tapestry_realtime::Port;
+        let tap = TapPort::create("tap0").unwrap();
+        let socket = neighbour("tap0");
+        for _ in 0..3_000 {
+            let _ = socket.send(b"unread");
+        }
+        ip("link set tap0 name eth7");
+        let counters = tap.meter().unwrap().read().unwrap();
+        assert_eq!(counters.name, "eth7");
+        assert!(counters.send_drops > 0, "{counters:?}");
+        assert!(counters.sent + counters.send_drops <= 3_000, "{counters:?}");
+    });
+}
+
+#[test]
+fn names_are_checked_and_taken_ones_refused() {
+    for name in ["", "sixteen-bytes-ab", "a/b", "a b", "tap%d", ".", ".."] {
+        assert!(matches!(TapPort::create(name), Err(TapError::Name { .. })), "{name}");
+    }
+    in_new_namespace("names_are_checked_and_taken_ones_refused", || {
+        let _first = TapPort::create("tap0").unwrap();
+        let error = TapPort::create("tap0").unwrap_err();
+        assert!(error.to_string().contains("choose another name"), "{error}");
+        assert!(matches!(TapPort::create("lo"), Err(TapError::Create { .. })));
+    });
+}
