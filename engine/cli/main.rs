@@ -1,1 +1,80 @@
-fn main() {}
+//! `tapestry`: a topology file becomes a running network.
+//!
+//! One module per verb. A verb returns the exit status: 0 done, 1 the run or an assertion failed,
+//! 2 wrong usage or file, 3 inconclusive (the verdict is invalid), 130 interrupted.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod attach;
+mod clean;
+mod doctor;
+mod exec;
+mod files;
+mod image;
+mod progress;
+mod run;
+mod summary;
+
+/// A network emulator: a topology file becomes a running network.
+#[derive(Parser)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a topology file
+    Run(run::Args),
+    /// Check a topology file and say everything that is wrong with it
+    Validate(files::ValidateArgs),
+    /// Draw a topology file as DOT, Mermaid or SVG
+    Graph(files::GraphArgs),
+    /// Print the JSON Schema of topology files
+    Schema,
+    /// Say what this machine can do, and the command that mends each lack
+    Doctor(doctor::Args),
+    /// Build, import, list and remove guest images
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// Run a command on a node of a running lab
+    Exec(exec::Args),
+    /// Connect this terminal to a node's shell in a running lab
+    Attach(attach::Args),
+    /// Remove the run directories of runs that were killed
+    Clean(clean::Args),
+}
+
+/// Exit status for wrong usage or a wrong file.
+const USAGE: u8 = 2;
+/// Exit status when the run or an assertion failed.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    if let Some(code) = run::node_helper() {
+        return code;
+    }
+    // clap prints wrong usage itself, with exit status 2.
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Run(args) => run::main(&args),
+        Verb::Validate(args) => files::validate(&args),
+        Verb::Graph(args) => files::graph(&args),
+        Verb::Schema => files::schema(),
+        Verb::Doctor(args) => doctor::main(&args),
+        Verb::Image(verb) => image::main(&verb),
+        Verb::Exec(args) => exec::main(&args),
+        Verb::Attach(args) => attach::main(&args),
+        Verb::Clean(args) => clean::main(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -296,7 +296,7 @@ fn qemu(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Qemu {
         fields.find(key).and_then(|yaml| reader.text(yaml)).unwrap_or_else(|| default.to_owned())
     };
     let (image, machine, os) =
-        (text("image", "default"), text("machine", "pc"), text("os", "tapestry"));
+        (text("image", "debian"), text("machine", "pc"), text("os", ""));
     let kernel_args = text("kernel_args", "");
     let mut word = |key: &str| {
         let crate::shape::Shape::Scalar(scalar) = keys::NODE.key(key)?.shape else { return None };

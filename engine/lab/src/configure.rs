@@ -21,11 +21,11 @@ pub fn script(topology: &Topology, node: usize) -> String {
     if !node.interfaces.is_empty() {
         out.push_str(FIND);
     }
-    for interface in &node.interfaces {
-        let _ = writeln!(out, "_name {} {}", interface.mac, quote(&interface.name));
+    for (i, interface) in node.interfaces.iter().enumerate() {
+        let _ = writeln!(out, "_name {} {} _if{i}", interface.mac, quote(&interface.name));
     }
-    for interface in &node.interfaces {
-        let _ = writeln!(out, "_final {}", quote(&interface.name));
+    for (i, interface) in node.interfaces.iter().enumerate() {
+        let _ = writeln!(out, "_final {} _if{i}", quote(&interface.name));
     }
     if node.forwarding {
         out.push_str(
@@ -68,21 +68,22 @@ pub fn script(topology: &Topology, node: usize) -> String {
     out
 }
 
-/// Shell functions: `_name MAC NAME` gives the interface with that address an interim name, so
-/// that two interfaces can swap names; `_final NAME` gives it its own.
+/// Shell functions: `_name MAC NAME INTERIM` gives the interface with that address an interim name
+/// unless it has its own already, so that two interfaces can swap names; `_final NAME INTERIM` ends
+/// that.
 const FIND: &str = r#"_name() {
   for _d in /sys/class/net/*; do
     [ -e "$_d/device" ] || [ -e "$_d/tun_flags" ] || continue
     read -r _m < "$_d/address" || continue
     [ "$_m" = "$1" ] || continue
     _n=${_d##*/}
-    [ "$_n" = "$2" ] || { ip link set "$_n" down; ip link set "$_n" name "_$2"; }
+    [ "$_n" = "$2" ] || { ip link set "$_n" down; ip link set "$_n" name "$3"; }
     return 0
   done
   echo "no interface has the address $1 ($2): is there a driver for this NIC model in the image?"
   return 1
 }
-_final() { [ ! -e "/sys/class/net/_$1" ] || ip link set "_$1" name "$1"; }
+_final() { [ ! -e "/sys/class/net/$2" ] || ip link set "$2" name "$1"; }
 _quiet6() {
   [ ! -e "/proc/sys/net/ipv6/conf/$1" ] || echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
 }

@@ -108,11 +108,7 @@ fn parse_ticks(stat: &str) -> CpuTicks {
     };
     let field: Vec<u64> = line.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
     let at = |i: usize| field.get(i).copied().unwrap_or(0);
-    CpuTicks {
-        busy: at(0) + at(1) + at(2) + at(5) + at(6),
-        idle: at(3) + at(4),
-        steal: at(7),
-    }
+    CpuTicks { busy: at(0) + at(1) + at(2) + at(5) + at(6), idle: at(3) + at(4), steal: at(7) }
 }
 
 fn meminfo_bytes(meminfo: &str, key: &str) -> u64 {

@@ -1,5 +1,25 @@
-//! Assembles a resolved topology into a running lab and gives the verdict.
+//! Assembles a resolved topology into a running lab, runs its tasks, writes the run directory and
+//! gives the verdict.
+//!
+//! Purpose: the only room that knows all the others. `run` is a whole run; `lab` is the lab itself,
+//! for programs that want to hold one in their hands; `sandbox` makes it leave no trace.
+//!
+//! Assumes Linux with namespaces; as root, or as a user who may make user namespaces.
 
+pub mod assemble;
+pub mod configure;
+pub mod control;
+pub mod doctor;
+pub mod event;
+pub mod host;
+pub mod keep;
+pub mod lab;
 pub mod net;
+pub mod node;
+pub mod results;
+pub mod run;
 pub mod rundir;
 pub mod sandbox;
+pub mod server;
+pub mod tasks;
+pub mod verdict;

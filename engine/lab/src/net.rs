@@ -8,9 +8,10 @@
 //! Reference: `ip-link(8)`, `rtnetlink(7)`.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoBridge, LinkAttribute, LinkInfo};
+use rtnetlink::packet_route::link::{BridgeStpState, LinkAttribute};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
 /// Why the lab's network could not be arranged.
@@ -76,23 +77,19 @@ impl LabNet {
 
     /// Joins interfaces by a new bridge and sets all of them up.
     pub async fn bridge(&self, name: &str, ports: &[&str], mtu: u32) -> Result<(), NetError> {
-        // 0xfff8: all of 01:80:C2:00:00:0X but the three the kernel never lets through by mask.
-        let settings = vec![
-            InfoBridge::StpState(rtnetlink::packet_route::link::BridgeStpState::Disabled),
-            InfoBridge::ForwardDelay(0),
-            InfoBridge::GroupFwdMask(0xfff8),
-            InfoBridge::MulticastSnooping(false),
-        ];
-        let plain = LinkBridge::new(name).mtu(mtu).up().build();
-        self.handle.link().add(plain).execute().await.map_err(failed("make bridge", name))?;
-        let index = self.index(name).await?;
-        let change = LinkUnspec::new_with_index(index)
-            .append_extra_attribute(LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(rtnetlink::packet_route::link::InfoKind::Bridge),
-                LinkInfo::Data(rtnetlink::packet_route::link::InfoData::Bridge(settings)),
-            ]))
+        let bridge = LinkBridge::new(name)
+            .stp_state(BridgeStpState::Disabled)
+            .forward_delay(0)
+            // Nothing is remembered, so an address may appear on either side at any time.
+            .ageing_time(0)
+            .mcast_snooping(false)
+            // All of 01:80:C2:00:00:0X but the three the kernel never lets through by mask.
+            .group_fwd_mask(0xfff8)
+            .mtu(mtu)
+            .up()
             .build();
-        self.handle.link().set(change).execute().await.map_err(failed("set up bridge", name))?;
+        self.handle.link().add(bridge).execute().await.map_err(failed("make bridge", name))?;
+        let index = self.index(name).await?;
         for port in ports {
             let port_index = self.index(port).await?;
             let change =
@@ -101,6 +98,22 @@ impl LabNet {
             set.map_err(failed("add to its bridge", port))?;
         }
         Ok(())
+    }
+
+    /// Gives an interface its hardware address and moves it into another network namespace.
+    pub async fn move_to(
+        &self,
+        name: &str,
+        address: [u8; 6],
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let index = self.index(name).await?;
+        let change = LinkUnspec::new_with_index(index).address(address.to_vec()).build();
+        let set = self.handle.link().set(change).execute().await;
+        set.map_err(failed("give its hardware address to", name))?;
+        let change = LinkUnspec::new_with_index(index).setns_by_fd(namespace.as_raw_fd()).build();
+        let set = self.handle.link().set(change).execute().await;
+        set.map_err(failed("move to its node", name))
     }
 
     /// Sets an interface up.

@@ -142,6 +142,12 @@ impl RunDir {
         })
     }
 
+    /// Says in the lock file where the living run answers (see `control`).
+    pub fn announce(&self, address: &str) -> Result<(), RunDirError> {
+        let path = self.path.join(LOCK);
+        fs::write(&path, address).map_err(|source| RunDirError::Write { path, source })
+    }
+
     /// Opens the event log for appending.
     pub fn event_log(&self) -> Result<EventLog, RunDirError> {
         let path = self.path.join("events.jsonl");
@@ -217,6 +223,11 @@ pub fn state(path: &Path) -> Option<RunState> {
         .and_then(|value| value.get("exit").cloned())
         .unwrap_or_default();
     Some(if exit.is_null() { RunState::Dead } else { RunState::Finished })
+}
+
+/// Where a living run answers; `None` when the run is not alive.
+pub fn address(path: &Path) -> Option<String> {
+    (state(path)? == RunState::Alive).then(|| fs::read_to_string(path.join(LOCK)).ok())?
 }
 
 /// Finds the run a user means: a path, a name under `runs/`, or `last`.

@@ -113,6 +113,32 @@ pub fn enter() -> Result<Sandbox, SandboxError> {
     }
 }
 
+/// Whether a sandbox can be made, without making one. The same rule about threads applies.
+pub fn probe() -> Result<(), String> {
+    // SAFETY: the child calls nothing but `unshare` and `_exit` before it ends.
+    match unsafe { fork() } {
+        Err(errno) => Err(format!("cannot fork: {errno}")),
+        Ok(ForkResult::Child) => {
+            let user =
+                if geteuid().is_root() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
+            let flags = CloneFlags::CLONE_NEWPID
+                | CloneFlags::CLONE_NEWNET
+                | CloneFlags::CLONE_NEWNS
+                | CloneFlags::CLONE_NEWIPC;
+            let status = unshare(user | flags).map_or_else(|errno| errno as i32, |()| 0);
+            // SAFETY: ends the child at once, without running the parent's exit handlers.
+            unsafe { libc::_exit(status) }
+        }
+        Ok(ForkResult::Parent { child }) => match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+            Ok(WaitStatus::Exited(_, errno)) => {
+                Err(format!("namespaces cannot be made: {}", Errno::from_raw(errno).desc()))
+            }
+            other => Err(format!("namespaces cannot be made: {other:?}")),
+        },
+    }
+}
+
 /// Maps the caller to root in a new user namespace: the right to make the other namespaces.
 fn enter_user_namespace() -> Result<(), SandboxError> {
     let (uid, gid) = (geteuid(), getegid());

@@ -1,6 +1,7 @@
 //! Commands as the rest of the program sees them: armed, running, finished; and what can go wrong.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -166,8 +167,18 @@ pub struct Armed {
 impl Armed {
     /// Starts the command: writes the byte before it returns, unless the stream is full.
     pub fn release(self) -> Running {
+        let written = self.write();
+        self.note(written)
+    }
+
+    /// The byte alone. To release many, write all bytes first: the notes wake other threads.
+    pub(crate) fn write(&self) -> bool {
+        self.inner.shell.write_release()
+    }
+
+    /// Tells the shell's driver of the release, and whether it still has to write the byte.
+    pub(crate) fn note(self, written: bool) -> Running {
         let running = self.inner;
-        let written = running.shell.write_release();
         running.shell.request(Request::Release { token: running.token, written });
         running
     }
@@ -259,9 +270,9 @@ impl Background {
     pub async fn output(&self, from: u64, options: &RunOptions) -> Result<Output, CommandError> {
         let text = format!("tail -c +{} {}", from + 1, self.file);
         let mut output = self.shell.run(&text, options).await?.output;
-        if let Some((length, _)) = self.closing(&output.bytes) {
-            output.bytes.truncate(length);
-            output.total = length as u64;
+        if let Some((frame, _)) = self.closing(&output.bytes) {
+            output.total -= frame.len() as u64;
+            output.bytes.drain(frame);
         }
         Ok(output)
     }
@@ -284,12 +295,11 @@ impl Background {
             let end = self.shell.background_end(self.start.number);
             let closing = self.closing(&finished.output.bytes);
             let is_cut = finished.output.total >= BACKGROUND_BYTES;
-            let status = closing.map(|c| c.1).or(end.map(|e| e.0).filter(|_| is_cut));
+            let status = closing.as_ref().map(|c| c.1).or(end.map(|e| e.0).filter(|_| is_cut));
             if let Some(status) = status {
-                if let Some((length, _)) = closing {
-                    let marker = finished.output.bytes.len() - length;
-                    finished.output.bytes.truncate(length);
-                    finished.output.total -= marker as u64;
+                if let Some((frame, _)) = closing {
+                    finished.output.total -= frame.len() as u64;
+                    finished.output.bytes.drain(frame);
                 } else {
                     finished.output.is_truncated = true;
                     let note = "\n[… output cut in the guest …]\n";
@@ -310,12 +320,15 @@ impl Background {
         }
     }
 
-    /// Where the closing frame at the end of `bytes` starts, and the status in it.
-    fn closing(&self, bytes: &[u8]) -> Option<(usize, u8)> {
+    /// Where the closing frame is in `bytes`, and the status in it. Behind it may be what children
+    /// of the command wrote on their way out.
+    fn closing(&self, bytes: &[u8]) -> Option<(Range<usize>, u8)> {
         let head = format!("\x1e{} end ", self.start.close);
-        let length = bytes.windows(head.len()).rposition(|w| w == head.as_bytes())?;
-        let status = bytes[length + head.len()..].strip_suffix(b"\x1f")?;
-        Some((length, std::str::from_utf8(status).ok()?.parse().ok()?))
+        let start = bytes.windows(head.len()).rposition(|w| w == head.as_bytes())?;
+        let rest = &bytes[start + head.len()..];
+        let digits = rest.iter().position(|byte| *byte == b'\x1f')?;
+        let status = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        Some((start..start + head.len() + digits + 1, status))
     }
 }
 

@@ -1,0 +1,128 @@
+//! `validate`, `graph` and `schema`: topology files without running them.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use tapestry_topologies::resolved::Topology;
+
+use crate::USAGE;
+
+/// A topology file and its parameters.
+#[derive(clap::Args)]
+pub(crate) struct FileArgs {
+    /// The topology file (YAML; see docs/topology.md)
+    pub(crate) file: PathBuf,
+    /// Give a parameter of the file a value
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub(crate) sets: Vec<(String, String)>,
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("expected NAME=VALUE, found {text:?}")),
+    }
+}
+
+impl FileArgs {
+    /// Loads the file; everything that is wrong with it goes to standard error.
+    pub(crate) fn load(&self) -> Result<Topology, u8> {
+        tapestry_topologies::load(&self.file, &self.sets).map_err(|diagnostics| {
+            eprintln!("{:?}", miette::Report::new(diagnostics));
+            USAGE
+        })
+    }
+}
+
+/// Check a topology file and say everything that is wrong with it.
+#[derive(clap::Args)]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Print the resolved topology as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<u8> {
+    let topology = match args.file.load() {
+        Ok(topology) => topology,
+        Err(code) => return Ok(code),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&topology)?);
+        return Ok(0);
+    }
+    let kinds: Vec<String> = topology
+        .count_by_kind()
+        .into_iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    println!(
+        "{}: {} nodes ({}), {} links, {} tasks: no errors",
+        topology.name,
+        topology.nodes.len(),
+        kinds.join(", "),
+        topology.links.len(),
+        topology.tasks.len()
+    );
+    Ok(0)
+}
+
+/// How a graph is written.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// Graphviz
+    Dot,
+    /// Mermaid flowchart, for Markdown
+    Mermaid,
+    /// A picture
+    Svg,
+}
+
+/// Draw a topology file as DOT, Mermaid or SVG.
+#[derive(clap::Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// How to write it; by default as the name of --output says, else DOT
+    #[arg(long, short, value_enum)]
+    format: Option<Format>,
+    /// Write to this file instead of standard output
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn graph(args: &GraphArgs) -> anyhow::Result<u8> {
+    let topology = match args.file.load() {
+        Ok(topology) => topology,
+        Err(code) => return Ok(code),
+    };
+    let extension = args.output.as_ref().and_then(|path| path.extension()?.to_str());
+    let format = args.format.unwrap_or(match extension {
+        Some("svg") => Format::Svg,
+        Some("mmd" | "mermaid" | "md") => Format::Mermaid,
+        _ => Format::Dot,
+    });
+    let text = match format {
+        Format::Dot => tapestry_topologies::graph::dot(&topology),
+        Format::Mermaid => tapestry_topologies::graph::mermaid(&topology),
+        Format::Svg => tapestry_topologies::graph::svg(&topology),
+    };
+    match &args.output {
+        Some(path) => {
+            std::fs::write(path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        None => print!("{text}"),
+    }
+    Ok(0)
+}
+
+pub(crate) fn schema() -> anyhow::Result<u8> {
+    println!("{}", serde_json::to_string_pretty(&tapestry_topologies::schema())?);
+    Ok(0)
+}

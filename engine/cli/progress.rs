@@ -1,0 +1,126 @@
+//! Progress of a run for people: a live line on a terminal, plain lines elsewhere.
+//!
+//! Goes to standard error, so that standard output carries results only.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use tapestry_lab::event::{Event, Observer};
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// Warnings and failures only.
+    Quiet,
+    /// What a person wants to follow.
+    Normal,
+}
+
+/// Prints events.
+pub(crate) struct Progress {
+    verbosity: Verbosity,
+    state: Mutex<State>,
+}
+
+struct State {
+    bar: ProgressBar,
+    nodes: usize,
+    ready: usize,
+}
+
+impl Progress {
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
+        let live = verbosity == Verbosity::Normal && std::io::stderr().is_terminal();
+        let bar = if live { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        Self { verbosity, state: Mutex::new(State { bar, nodes: 0, ready: 0 }) }
+    }
+
+    /// Starts the live line (a thread of its own keeps it turning).
+    fn follow(state: &State, message: String) {
+        if state.bar.is_hidden() {
+            return;
+        }
+        state.bar.reset_elapsed();
+        state.bar.set_message(message);
+        state.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn say(&self, state: &State, text: &str) {
+        if self.verbosity == Verbosity::Normal {
+            state.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&self, event: &Event) {
+        let mut state = self.state.lock();
+        match event {
+            Event::RunStarted { name, nodes, links, .. } => {
+                state.nodes = *nodes;
+                self.say(&state, &format!("{name}: {nodes} nodes, {links} links"));
+                Self::follow(&state, format!("starting {nodes} nodes"));
+            }
+            Event::NodeStarted { .. } => {}
+            Event::NodeReady { node, boot_seconds, configure_seconds } => {
+                state.ready += 1;
+                let count = format!("{}/{}", state.ready, state.nodes);
+                self.say(
+                    &state,
+                    &format!(
+                        "  {node} ready in {:.1} s  [{count}]",
+                        boot_seconds + configure_seconds
+                    ),
+                );
+                state.bar.set_message(format!("{count} nodes ready"));
+            }
+            Event::NodeFailed { node, error } => {
+                state.bar.suspend(|| eprintln!("error: node {node}: {error}"));
+            }
+            Event::LabReady { seconds } => {
+                state.bar.disable_steady_tick();
+                state.bar.finish_and_clear();
+                self.say(&state, &format!("lab ready in {seconds:.1} s"));
+            }
+            Event::TaskStarted { task, commands, timeout_seconds } => {
+                let plural = if *commands == 1 { "" } else { "s" };
+                let text = format!("task {task}: {commands} command{plural}");
+                if state.bar.is_hidden() {
+                    self.say(&state, &format!("{text}, at most {timeout_seconds} s"));
+                }
+                Self::follow(&state, text);
+            }
+            Event::TaskSkipped { task, when } => {
+                self.say(&state, &format!("task {task}: left out, because {when} is false"));
+            }
+            Event::TaskEnded { task, seconds, failures, .. } => {
+                state.bar.disable_steady_tick();
+                state.bar.finish_and_clear();
+                self.say(&state, &format!("task {task} ended after {seconds:.1} s"));
+                for failure in failures {
+                    state.bar.suspend(|| eprintln!("error: {failure}"));
+                }
+            }
+            Event::Expectation { expression, holds, .. } if !holds => {
+                state.bar.suspend(|| eprintln!("error: expected {expression}, but it is false"));
+            }
+            Event::Warning { text } => state.bar.suspend(|| eprintln!("warning: {text}")),
+            Event::Interrupted { cause } => {
+                state.bar.suspend(|| {
+                    eprintln!("{cause}: ending the run (once more to end it at once)");
+                });
+            }
+            Event::Expectation { .. } => {}
+            Event::RunEnded { .. } => {
+                state.bar.disable_steady_tick();
+                state.bar.finish_and_clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `tapestry run`: run a topology file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use tapestry_core::SyncPolicy;
+use tapestry_lab::control;
+use tapestry_lab::lab::LabOptions;
+use tapestry_lab::results::Outcome;
+use tapestry_lab::run::{RunSpec, run};
+use tapestry_lab::rundir::{RunDir, RunDirError};
+use tapestry_lab::sandbox;
+use tapestry_topologies::resolved::NodeKind;
+
+use crate::files::FileArgs;
+use crate::progress::{Progress, Verbosity};
+use crate::{FAILED, USAGE, summary};
+
+/// Run a topology file: boot its nodes, run its tasks, judge the run.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Against the wall clock, or as an exact simulation
+    #[arg(long, value_enum, default_value_t = Time::Realtime)]
+    time: Time,
+    /// What to do about late events: best-effort, or hard-limit[=TIME] to end the run
+    #[arg(long, value_name = "POLICY")]
+    sync: Option<SyncPolicy>,
+    /// Root of all random streams
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run directory; must be new or empty [default: a new one under runs/]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Most worker threads of the data plane [default: one a core]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Run the workers at this SCHED_FIFO priority (1-99)
+    #[arg(long, value_name = "PRIORITY", value_parser = clap::value_parser!(u8).range(1..=99))]
+    realtime_priority: Option<u8>,
+    /// Pin the workers to these CPUs, in turn
+    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    pin: Vec<usize>,
+    /// Say only what went wrong
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+    /// Print results.json instead of a summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// How time passes in a run.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Time {
+    /// The wall clock
+    Realtime,
+    /// Virtual time (needs in-process nodes only)
+    Virtual,
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
+    let topology = match args.file.load() {
+        Ok(topology) => topology,
+        Err(code) => return Ok(code),
+    };
+    if args.time == Time::Virtual {
+        let real: Vec<&str> = topology
+            .nodes
+            .iter()
+            .filter(|node| matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns))
+            .map(|node| node.name.as_str())
+            .collect();
+        if real.is_empty() {
+            eprintln!("error: --time virtual: this version simulates through its Rust API only");
+        } else {
+            eprintln!(
+                "error: --time virtual needs in-process nodes, but these are not: {}",
+                real.join(", ")
+            );
+        }
+        return Ok(USAGE);
+    }
+    let dir = match RunDir::create(args.out.as_deref(), &topology.name) {
+        Ok(dir) => dir,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let wrong_usage =
+                matches!(error, RunDirError::NotEmpty { .. } | RunDirError::Create { .. });
+            return Ok(if wrong_usage { USAGE } else { FAILED });
+        }
+    };
+    let (listener, address) = control::listen()?;
+    dir.announce(&address)?;
+    let spec = RunSpec {
+        topology,
+        file: args.file.file.display().to_string(),
+        command: std::env::args().collect(),
+        options: LabOptions {
+            sync: args.sync,
+            seed: args.seed,
+            workers: args.workers,
+            realtime_priority: args.realtime_priority,
+            pin_to: args.pin.clone(),
+        },
+    };
+
+    // From here on this is another process, inside the lab's namespaces; the one the user started
+    // waits for it in `enter`.
+    if let Err(error) = sandbox::enter() {
+        eprintln!("error: {error}");
+        return Ok(FAILED);
+    }
+    let verbosity = if args.quiet || args.json { Verbosity::Quiet } else { Verbosity::Normal };
+    let path = dir.path().to_owned();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let results = runtime.block_on(run(spec, dir, listener, Box::new(Progress::new(verbosity))));
+    // Blocking helpers of the runtime are not waited for: the namespace ends them.
+    runtime.shutdown_background();
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(FAILED);
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&results)?);
+    } else if !args.quiet {
+        print!("{}", summary::text(&results, &path));
+    } else if results.outcome != Outcome::Passed {
+        for error in &results.errors {
+            eprintln!("error: {error}");
+        }
+        for reason in &results.verdict.reasons {
+            eprintln!("{}: {reason}", results.verdict.state.as_str());
+        }
+    }
+    Ok(u8::try_from(results.outcome.exit_status()).unwrap_or(FAILED))
+}
+
+/// The helper of a namespace node, if this process was started as one.
+pub(crate) fn node_helper() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    let is_helper = arguments.next()? == tapestry_guests::netns::HELPER_ARGUMENT;
+    is_helper.then(|| tapestry_guests::netns::helper_main(&arguments.next().unwrap_or_default()))
+}

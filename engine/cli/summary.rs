@@ -1,0 +1,103 @@
+//! The summary of a run that a person reads.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use tapestry_lab::results::{Outcome, Results};
+use tapestry_lab::verdict::Trust;
+
+/// The summary, ending in a newline.
+pub(crate) fn text(results: &Results, directory: &Path) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out);
+    if let Some(seconds) = results.wall.ready_seconds {
+        let slowest = results
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.boot_seconds? + node.configure_seconds?, &node.name)))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let slowest = slowest
+            .map_or(String::new(), |(seconds, name)| format!(" (slowest: {name}, {seconds:.1} s)"));
+        let _ = writeln!(out, "nodes     {} ready in {seconds:.1} s{slowest}", results.nodes.len());
+    }
+    for task in &results.tasks {
+        if !task.ran {
+            let _ = writeln!(out, "task      {}: not run", task.name);
+            continue;
+        }
+        let failed = task.commands.iter().filter(|command| command.error.is_some()).count();
+        let failed =
+            if failed == 0 { String::new() } else { format!(", {failed} commands failed") };
+        let skew = task
+            .start_skew_ns
+            .map_or(String::new(), |skew| format!(", start skew {}", millis(skew)));
+        let _ = writeln!(out, "task      {}: {:.1} s{skew}{failed}", task.name, task.seconds);
+    }
+    for (name, metric) in &results.metrics {
+        let unit = if metric.unit.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "metric    {name} = {}{unit}{}", number(metric.value), metric.unit);
+    }
+    for expectation in &results.expectations {
+        let word = match expectation.holds {
+            Some(true) => "holds",
+            Some(false) => "FAILS",
+            None => "cannot be evaluated",
+        };
+        let _ = writeln!(out, "expect    {}: {word}", expectation.expression);
+    }
+    for error in &results.errors {
+        let _ = writeln!(out, "error     {}", error.replace('\n', "\n          "));
+    }
+    let reasons = match results.verdict.state {
+        Trust::Valid => String::new(),
+        _ => format!(": {}", results.verdict.reasons.join("; ")),
+    };
+    let _ = writeln!(out, "verdict   {}{reasons}", results.verdict.state.as_str());
+    let outcome = match results.outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "FAILED",
+        Outcome::Inconclusive => "INCONCLUSIVE",
+        Outcome::Interrupted => "INTERRUPTED: the results are partial",
+    };
+    let _ = writeln!(out, "outcome   {outcome}");
+    let _ = writeln!(out, "details   {}", directory.display());
+    out
+}
+
+fn millis(nanoseconds: u64) -> String {
+    format!("{:.2} ms", nanoseconds as f64 / 1e6)
+}
+
+/// Six significant digits, no trailing zeros: `4986.66`, `0.0125`, `5000`.
+fn number(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    let digits = (5 - value.abs().log10().floor() as i32).clamp(0, 12);
+    let text = format!("{value:.*}", digits as usize);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_short_and_right() {
+        for (value, text) in [
+            (0.0, "0"),
+            (4986.664, "4986.66"),
+            (0.0125, "0.0125"),
+            (5000.0, "5000"),
+            (1_234_567.0, "1234567"),
+            (-2.5, "-2.5"),
+            (1e-9, "0.000000001"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+}

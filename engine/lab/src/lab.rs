@@ -1,0 +1,300 @@
+//! A running lab: nodes that are up, the data plane between them, and what one can do with both.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use parking_lot::{Mutex, RwLock};
+use tapestry_core::{SimTime, SyncPolicy};
+use tapestry_guests::accel::{self, AccelError};
+use tapestry_guests::image::{self, StoreError};
+use tapestry_guests::os;
+use tapestry_realtime::{
+    DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot, SpinPolicy, StartError,
+    WallClock,
+};
+use tapestry_topologies::resolved::{NodeKind, Topology};
+
+use crate::assemble::{AssembleError, Assembly, assemble};
+use crate::event::{Event, Events};
+use crate::net::{LabNet, NetError};
+use crate::node::{Ground, NodeError, Prepared, RunningNode, bring_up};
+use crate::results::NodeReport;
+
+/// Why a lab did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// An image is not there.
+    #[error("node {node}: {source}")]
+    Image {
+        /// The first node that needs it.
+        node: String,
+        /// What the cache says.
+        source: StoreError,
+    },
+    /// Acceleration cannot be had as asked.
+    #[error("node {node}: {source}")]
+    Accel {
+        /// The node.
+        node: String,
+        /// Why.
+        source: AccelError,
+    },
+    /// A node asks for an operating system table nobody knows.
+    #[error("node {node}: there is no operating system table {os:?}; known: {known}")]
+    Os {
+        /// The node.
+        node: String,
+        /// The name.
+        os: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The lab's own network could not be arranged.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Ports could not be made.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The data plane did not start.
+    #[error(transparent)]
+    Plane(#[from] StartError),
+}
+
+/// How a lab is to run, beyond what its topology says.
+#[derive(Debug, Clone, Default)]
+pub struct LabOptions {
+    /// Instead of the topology's.
+    pub sync: Option<SyncPolicy>,
+    /// Instead of the topology's.
+    pub seed: Option<u64>,
+    /// Most worker threads of the data plane; 0: one a core.
+    pub workers: usize,
+    /// `SCHED_FIFO` priority of the workers.
+    pub realtime_priority: Option<u8>,
+    /// CPUs that workers are pinned to.
+    pub pin_to: Vec<usize>,
+}
+
+/// A running lab.
+pub struct Lab {
+    topology: Arc<Topology>,
+    directory: PathBuf,
+    events: Events,
+    plane: Arc<Mutex<Option<DataPlane>>>,
+    failure: FailureWatch,
+    /// Nodes that are up, in the order they came up.
+    pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// Reports on all nodes, in the topology's order.
+    pub reports: Vec<NodeReport>,
+    // Dropping it closes the netlink socket.
+    net: LabNet,
+}
+
+/// What the manifest says about acceleration: the decision and why.
+pub type Acceleration = Option<String>;
+
+/// Images and acceleration of all QEMU nodes, found before anything is started.
+pub async fn prepare(
+    topology: &Topology,
+) -> Result<(Vec<Option<Prepared>>, Acceleration), LabError> {
+    let mut prepared: Vec<Option<Prepared>> = Vec::new();
+    let mut said = None;
+    for node in &topology.nodes {
+        let NodeKind::Qemu(qemu) = &node.kind else {
+            prepared.push(None);
+            continue;
+        };
+        let name = || node.name.clone();
+        let image_error = |source| LabError::Image { node: name(), source };
+        let cache = image::cache_dir().map_err(image_error)?;
+        let image = image::find(&cache, &qemu.image).map_err(image_error)?;
+        if !qemu.os.is_empty() && os::find(&qemu.os).is_none() {
+            return Err(LabError::Os {
+                node: name(),
+                os: qemu.os.clone(),
+                known: os::names().collect::<Vec<_>>().join(", "),
+            });
+        }
+        let (accel, why) = accel::resolve(qemu.accel, &image, &cache)
+            .await
+            .map_err(|source| LabError::Accel { node: name(), source })?;
+        said.get_or_insert_with(|| format!("{accel}: {why}"));
+        prepared.push(Some(Prepared { image, accel }));
+    }
+    Ok((prepared, said))
+}
+
+impl Lab {
+    /// Makes links and ports, and starts the data plane. Nodes come up with [`Lab::boot`].
+    ///
+    /// Must be called in the lab's sandbox, inside a tokio runtime.
+    pub async fn start(
+        topology: Arc<Topology>,
+        options: &LabOptions,
+        directory: &Path,
+        events: Events,
+    ) -> Result<(Self, Assembled), LabError> {
+        let net = LabNet::open().await?;
+        let Assembly { links, devices, plugs } = assemble(&topology)?;
+        let config = DataPlaneConfig {
+            sync: options.sync.unwrap_or(topology.sync),
+            workers: options.workers,
+            seed: options.seed.unwrap_or(topology.seed),
+            spin: SpinPolicy::default(),
+            realtime_priority: options.realtime_priority,
+            pin_to: options.pin_to.clone(),
+            devices,
+            ..DataPlaneConfig::new(WallClock::start(), links)
+        };
+        let plane = DataPlane::start(config)?;
+        let failure = plane.failure();
+        let reports = topology
+            .nodes
+            .iter()
+            .map(|node| NodeReport {
+                name: node.name.clone(),
+                kind: node.kind.as_str().to_owned(),
+                // In-process nodes are there with the data plane.
+                ready: !matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns),
+                error: None,
+                boot_seconds: None,
+                configure_seconds: None,
+            })
+            .collect();
+        let lab = Self {
+            topology,
+            directory: directory.to_owned(),
+            events,
+            plane: Arc::new(Mutex::new(Some(plane))),
+            failure,
+            nodes: Arc::new(RwLock::new(Vec::new())),
+            reports,
+            net,
+        };
+        Ok((lab, Assembled { plugs }))
+    }
+
+    /// Brings all nodes up side by side. Returns the errors of those that did not come up.
+    pub async fn boot(
+        &mut self,
+        assembled: Assembled,
+        prepared: Vec<Option<Prepared>>,
+    ) -> Vec<NodeError> {
+        let topology = Arc::clone(&self.topology);
+        let events = self.events.clone();
+        let ground = Ground {
+            topology: &topology,
+            net: &self.net,
+            directory: &self.directory,
+            events: &events,
+        };
+        let mut coming: FuturesUnordered<_> = assembled
+            .plugs
+            .into_iter()
+            .zip(prepared)
+            .enumerate()
+            .filter(|(index, _)| {
+                matches!(topology.nodes[*index].kind, NodeKind::Qemu(_) | NodeKind::Netns)
+            })
+            .map(|(index, (plugs, prepared))| {
+                let ground = &ground;
+                async move { (index, bring_up(ground, index, prepared, plugs).await) }
+            })
+            .collect();
+        let mut errors = Vec::new();
+        while let Some((index, came)) = coming.next().await {
+            let report = &mut self.reports[index];
+            match came {
+                Ok(node) => {
+                    report.ready = true;
+                    report.boot_seconds = Some(node.boot_seconds);
+                    report.configure_seconds = Some(node.configure_seconds);
+                    self.nodes.write().push(Arc::new(node));
+                }
+                Err(error) => {
+                    report.error = Some(error.to_string());
+                    let node = topology.nodes[index].name.clone();
+                    events.emit(&Event::NodeFailed { node, error: error.to_string() });
+                    errors.push(error);
+                }
+            }
+        }
+        errors
+    }
+
+    /// The topology.
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// The start of the run, from which its times count.
+    pub fn epoch(&self) -> std::time::Instant {
+        self.events.start()
+    }
+
+    /// A node that is up.
+    pub fn node(&self, name: &str) -> Option<Arc<RunningNode>> {
+        self.nodes.read().iter().find(|node| node.name == name).cloned()
+    }
+
+    /// Tells when the data plane fails.
+    pub fn failure(&self) -> FailureWatch {
+        self.failure.clone()
+    }
+
+    /// Counters and timing now; none once the lab is stopped.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.plane.lock().as_ref().map(DataPlane::snapshot)
+    }
+
+    /// A function that takes snapshots, for others that outlive a borrow of the lab.
+    pub fn snapshots(&self) -> impl Fn() -> Option<Snapshot> + Send + Sync + 'static {
+        let plane = Arc::clone(&self.plane);
+        move || plane.lock().as_ref().map(DataPlane::snapshot)
+    }
+
+    /// Forgets the lateness of the boot, which is not the measurement's.
+    pub fn begin_measuring(&self) {
+        if let Some(plane) = self.plane.lock().as_ref() {
+            plane.reset_lateness();
+        }
+    }
+
+    /// Copies the paths each node wants to keep into `kept/NODE/`; returns what went wrong.
+    pub async fn keep(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for node in &self.topology.nodes {
+            let Some(running) = self.node(&node.name) else { continue };
+            if node.keep.is_empty() {
+                continue;
+            }
+            let target = self.directory.join("kept").join(&node.name);
+            problems.extend(crate::keep::keep(&running, &node.keep, &target).await);
+        }
+        problems
+    }
+
+    /// Ends all nodes side by side, then the data plane; returns its last report.
+    pub async fn stop(&mut self) -> Option<FinalReport> {
+        // The plane goes first: nodes that end one after another would look like losses.
+        let report = self.plane.lock().take().map(DataPlane::stop);
+        let nodes: Vec<_> = std::mem::take(&mut *self.nodes.write());
+        let stops = nodes.iter().map(|node| node.machine.stop());
+        let all = futures::future::join_all(stops);
+        let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
+        report
+    }
+
+    /// The run's time of the data plane, if it runs.
+    pub fn now(&self) -> Option<SimTime> {
+        self.snapshot().map(|snapshot| snapshot.time)
+    }
+}
+
+/// What connects nodes to the data plane, until they boot.
+pub struct Assembled {
+    plugs: Vec<Vec<crate::node::Plug>>,
+}

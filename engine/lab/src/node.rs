@@ -1,0 +1,385 @@
+//! A node of a running lab: what it is made of, its shell, and how it comes up and goes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tapestry_guests::accel;
+use tapestry_guests::image::Image;
+use tapestry_guests::netns::{NetnsError, NetnsNode, NodeSpec};
+use tapestry_guests::os::{self, Os};
+use tapestry_guests::qemu::{self, Backend, Guest, GuestSpec, Nic, StartError};
+use tapestry_guests::shell::{CommandError, LoginError, LoginOptions, RunOptions, Shell};
+use tapestry_topologies::resolved::{Qemu, Topology};
+
+use crate::configure;
+use crate::event::{Event, Events};
+use crate::net::{LabNet, NetError};
+
+/// How one interface of a node reaches its port.
+#[derive(Debug)]
+pub enum Plug {
+    /// QEMU's TAP and ours, joined by a bridge.
+    TapBridge {
+        /// The TAP that QEMU makes.
+        theirs: String,
+        /// The TAP of the port.
+        ours: String,
+        /// The bridge to make.
+        bridge: String,
+    },
+    /// QEMU's end of a datagram socketpair.
+    Socket(OwnedFd),
+    /// The port's TAP, which becomes the node's interface.
+    NodeTap(String),
+    /// Nothing: the node is in-process, a part of the data plane.
+    InProcess,
+}
+
+/// Why a node did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// QEMU did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The namespaces could not be made.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// No shell.
+    #[error("{error}{}", post_mortem.as_deref().map(|text| format!("\n{text}")).unwrap_or_default())]
+    Login {
+        /// What the shell proxy says.
+        error: LoginError,
+        /// How the node's process ended, if it did.
+        post_mortem: Option<String>,
+    },
+    /// Its interfaces could not be plugged in.
+    #[error("node {node}: {source}")]
+    Net {
+        /// The node.
+        node: String,
+        /// What the kernel says.
+        source: NetError,
+    },
+    /// The shell answered, then went.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A command of its configuration failed.
+    #[error("node {node}: {what} failed with status {status}; it said:\n{output}")]
+    Configure {
+        /// The node.
+        node: String,
+        /// What was being done.
+        what: String,
+        /// Exit status.
+        status: u8,
+        /// The end of its output.
+        output: String,
+    },
+    /// The topology names an operating system nobody knows.
+    #[error("node {node}: there is no operating system table {os:?}; known: {known}")]
+    Os {
+        /// The node.
+        node: String,
+        /// The name.
+        os: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A node's namespace could not be opened.
+    #[error("node {node}: cannot open its network namespace {path}: {source}")]
+    Namespace {
+        /// The node.
+        node: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub enum Machine {
+    /// A virtual machine.
+    Qemu(Guest),
+    /// A namespace.
+    Netns {
+        /// Process 1 of the node.
+        init: u32,
+        /// The node; taken when it is stopped.
+        node: tokio::sync::Mutex<Option<NetnsNode>>,
+    },
+}
+
+impl Machine {
+    /// How the process ended, if it has or does within a moment: for messages when the shell is
+    /// gone, which is seen before the process is reaped.
+    pub async fn post_mortem(&self) -> Option<String> {
+        const MOMENT: Duration = Duration::from_secs(2);
+        match self {
+            Self::Qemu(guest) => {
+                tokio::time::timeout(MOMENT, guest.wait()).await.ok().map(|exit| exit.to_string())
+            }
+            Self::Netns { node, .. } => {
+                let mut node = node.lock().await;
+                let exit = tokio::time::timeout(MOMENT, node.as_mut()?.wait()).await.ok()?.ok()?;
+                Some(format!("the node's process 1 ended: {exit}"))
+            }
+        }
+    }
+
+    /// Ends the node.
+    pub async fn stop(&self) {
+        match self {
+            Self::Qemu(guest) => {
+                guest.stop(Duration::from_secs(2)).await;
+            }
+            Self::Netns { node, .. } => {
+                if let Some(node) = node.lock().await.take() {
+                    node.stop().await;
+                }
+            }
+        }
+    }
+}
+
+/// A node that is up.
+#[derive(Debug)]
+pub struct RunningNode {
+    /// Its name.
+    pub name: String,
+    /// What it is made of.
+    pub machine: Machine,
+    /// Its shell.
+    pub shell: ShellHandle,
+    /// From the start of its process to its first answer, seconds.
+    pub boot_seconds: f64,
+    /// Then until configured, seconds.
+    pub configure_seconds: f64,
+}
+
+/// The shell, with a `Debug` that names the node only.
+#[derive(Clone)]
+pub struct ShellHandle(pub Shell);
+
+impl std::fmt::Debug for ShellHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shell({})", self.0.node())
+    }
+}
+
+/// What all nodes of a lab share while they come up.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The topology.
+    pub topology: &'a Topology,
+    /// The lab's network namespace.
+    pub net: &'a LabNet,
+    /// Directory of the run.
+    pub directory: &'a Path,
+    /// Where events go.
+    pub events: &'a Events,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+/// A QEMU node's image and acceleration, found before anything starts.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What it boots.
+    pub image: Image,
+    /// How it runs.
+    pub accel: accel::Resolved,
+}
+
+/// Brings node `index` up: starts it, waits for its shell, configures it, runs its `init`.
+pub async fn bring_up(
+    ground: &Ground<'_>,
+    index: usize,
+    prepared: Option<Prepared>,
+    plugs: Vec<Plug>,
+) -> Result<RunningNode, NodeError> {
+    use tapestry_topologies::resolved::NodeKind;
+    let node = &ground.topology.nodes[index];
+    let started = Instant::now();
+    let (machine, shell) = match (&node.kind, prepared) {
+        (NodeKind::Qemu(qemu), Some(prepared)) => {
+            start_qemu(ground, index, qemu, prepared, plugs).await?
+        }
+        _ => start_netns(ground, index, plugs).await?,
+    };
+    let boot_seconds = started.elapsed().as_secs_f64();
+    let configured = Instant::now();
+    let result = configure_node(ground, index, &machine, &shell).await;
+    if let Err(error) = result {
+        let post_mortem = if shell.lost().is_some() { machine.post_mortem().await } else { None };
+        machine.stop().await;
+        return Err(match (error, post_mortem) {
+            (NodeError::Command(error), Some(text)) => NodeError::Configure {
+                node: node.name.clone(),
+                what: "its configuration".into(),
+                status: 255,
+                output: format!("{error}\n{text}"),
+            },
+            (error, _) => error,
+        });
+    }
+    let configure_seconds = configured.elapsed().as_secs_f64();
+    let name = node.name.clone();
+    ground.events.emit(&Event::NodeReady { node: name.clone(), boot_seconds, configure_seconds });
+    Ok(RunningNode { name, machine, shell: ShellHandle(shell), boot_seconds, configure_seconds })
+}
+
+async fn start_qemu(
+    ground: &Ground<'_>,
+    index: usize,
+    qemu: &Qemu,
+    prepared: Prepared,
+    plugs: Vec<Plug>,
+) -> Result<(Machine, Shell), NodeError> {
+    let node = &ground.topology.nodes[index];
+    // `os` may be left to the image, which knows what is in it.
+    let os_name = if qemu.os.is_empty() { &prepared.image.os } else { &qemu.os };
+    let os = find_os(&node.name, os_name)?;
+    let mut nics = Vec::new();
+    let mut bridges = Vec::new();
+    for (interface, plug) in node.interfaces.iter().zip(plugs) {
+        let backend = match plug {
+            Plug::TapBridge { theirs, ours, bridge } => {
+                bridges.push((bridge, theirs.clone(), ours, interface.mtu));
+                Backend::Tap(theirs)
+            }
+            Plug::Socket(fd) => Backend::Dgram(fd),
+            Plug::NodeTap(_) | Plug::InProcess => {
+                unreachable!("a virtual machine's interfaces are TAPs or sockets")
+            }
+        };
+        nics.push(Nic { mac: interface.mac, backend });
+    }
+    let boot_timeout = Duration::from_nanos(qemu.boot_timeout.as_nanos());
+    let accel = prepared.accel;
+    let mut guest = Guest::start(GuestSpec {
+        node: node.name.clone(),
+        program: qemu::program(),
+        image: prepared.image,
+        machine: qemu.machine.clone(),
+        accel,
+        vcpus: qemu.vcpus,
+        memory_bytes: qemu.memory.as_bytes(),
+        nic: qemu.nic,
+        nics,
+        kernel_args: qemu.kernel_args.clone(),
+        extra_args: qemu.extra_args.clone(),
+        stderr_log: Some(ground.directory.join("console").join(format!("{}.qemu.log", node.name))),
+        qmp_timeout: boot_timeout,
+    })
+    .await?;
+    ground
+        .events
+        .emit(&Event::NodeStarted { node: node.name.clone(), kind: format!("qemu ({accel})") });
+    for (bridge, theirs, ours, mtu) in bridges {
+        let joined = ground.net.bridge(&bridge, &[&theirs, &ours], mtu).await;
+        joined.map_err(|source| NodeError::Net { node: node.name.clone(), source })?;
+    }
+    let console = guest.take_console().expect("a new guest still has its console");
+    match login(ground, &node.name, console, os, boot_timeout).await {
+        Ok(shell) => Ok((Machine::Qemu(guest), shell)),
+        Err(error) => {
+            let machine = Machine::Qemu(guest);
+            let post_mortem = match &error {
+                LoginError::Lost { .. } => machine.post_mortem().await,
+                _ => None,
+            };
+            machine.stop().await;
+            Err(NodeError::Login { error, post_mortem })
+        }
+    }
+}
+
+async fn start_netns(
+    ground: &Ground<'_>,
+    index: usize,
+    plugs: Vec<Plug>,
+) -> Result<(Machine, Shell), NodeError> {
+    /// A shell in a namespace answers at once; on a very busy machine, after seconds.
+    const LOGIN: Duration = Duration::from_secs(30);
+    let node = &ground.topology.nodes[index];
+    let spec = NodeSpec { node: node.name.clone(), hostname: node.hostname.clone() };
+    let (netns, stream) = NetnsNode::start(Path::new("/proc/self/exe"), &spec).await?;
+    ground.events.emit(&Event::NodeStarted { node: node.name.clone(), kind: "netns".into() });
+    let init = netns.init_pid();
+    let path = PathBuf::from(format!("/proc/{init}/ns/net"));
+    let namespace = std::fs::File::open(&path).map_err(|source| NodeError::Namespace {
+        node: node.name.clone(),
+        path,
+        source,
+    })?;
+    for (interface, plug) in node.interfaces.iter().zip(plugs) {
+        if let Plug::NodeTap(name) = plug {
+            let moved = ground.net.move_to(&name, interface.mac.0, namespace.as_fd()).await;
+            moved.map_err(|source| NodeError::Net { node: node.name.clone(), source })?;
+        }
+    }
+    let os = find_os(&node.name, os::PLAIN.name)?;
+    let shell = login(ground, &node.name, stream, os, LOGIN)
+        .await
+        .map_err(|error| NodeError::Login { error, post_mortem: None })?;
+    Ok((Machine::Netns { init, node: tokio::sync::Mutex::new(Some(netns)) }, shell))
+}
+
+fn find_os(node: &str, name: &str) -> Result<&'static Os, NodeError> {
+    os::find(name).ok_or_else(|| NodeError::Os {
+        node: node.to_owned(),
+        os: name.to_owned(),
+        known: os::names().collect::<Vec<_>>().join(", "),
+    })
+}
+
+async fn login(
+    ground: &Ground<'_>,
+    node: &str,
+    stream: tokio::net::UnixStream,
+    os: &'static Os,
+    timeout: Duration,
+) -> Result<Shell, LoginError> {
+    let log = ground.directory.join("console").join(format!("{node}.log"));
+    let options = LoginOptions { console_log: Some(log), timeout };
+    Shell::login(node, stream, os, &options).await
+}
+
+async fn configure_node(
+    ground: &Ground<'_>,
+    index: usize,
+    machine: &Machine,
+    shell: &Shell,
+) -> Result<(), NodeError> {
+    let node = &ground.topology.nodes[index];
+    let options = RunOptions { output_limit: 64 << 10, ..RunOptions::default() };
+    let mut script = configure::script(ground.topology, index);
+    if matches!(machine, Machine::Netns { .. }) {
+        // The host name is the namespace's own already; `hostname` may not be installed.
+        script =
+            script.lines().filter(|l| !l.starts_with("hostname ")).collect::<Vec<_>>().join("\n");
+    }
+    let commands = std::iter::once(("its configuration".to_owned(), script))
+        .chain(node.init.iter().map(|text| (format!("init command `{text}`"), text.clone())));
+    for (what, text) in commands {
+        let finished = shell.run(&text, &options).await?;
+        if finished.status != 0 {
+            let output = finished.output.to_text();
+            let skip = output.lines().count().saturating_sub(20);
+            return Err(NodeError::Configure {
+                node: node.name.clone(),
+                what,
+                status: finished.status,
+                output: output.lines().skip(skip).collect::<Vec<_>>().join("\n"),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,443 @@
+//! A whole run: boot, tasks, metrics, expectations, verdict, results.
+//!
+//! Whatever happens, `results.json` is written whole: a run that failed or was interrupted says so
+//! in its outcome, and holds what is known.
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+use tapestry_core::SimTime;
+use tapestry_guests::qemu;
+use tapestry_realtime::{FinalReport, Snapshot};
+use tapestry_topologies::expression::{self, Scope, Value};
+use tapestry_topologies::resolved::{Expectation, NodeKind, Topology};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::event::{Event, Events, Observer};
+use crate::host::{HostFacts, HostMeter};
+use crate::lab::{Lab, LabOptions, prepare};
+use crate::results::{
+    ExpectationReport, Manifest, MetricValue, Outcome, Results, SCHEMA, TaskReport, WallTimes,
+};
+use crate::rundir::{RunDir, RunDirError, rfc3339};
+use crate::server::{self, Shared};
+use crate::tasks::Tasks;
+use crate::verdict::{Evidence, Trust, judge};
+
+/// What to run and how.
+pub struct RunSpec {
+    /// The resolved topology.
+    pub topology: Topology,
+    /// The topology file, as the user named it.
+    pub file: String,
+    /// The command line, for the manifest.
+    pub command: Vec<String>,
+    /// How to run it.
+    pub options: LabOptions,
+}
+
+/// What a run has come to know, at any time.
+#[derive(Default)]
+struct Known {
+    errors: Vec<String>,
+    tasks: Vec<TaskReport>,
+    metrics: IndexMap<String, MetricValue>,
+    expectations: Vec<ExpectationReport>,
+    ready_seconds: Option<f64>,
+    /// The task that runs, for `tapestry top`.
+    current: Option<String>,
+}
+
+/// Runs a topology from start to end. Must be called in the sandbox, inside a tokio runtime.
+///
+/// Errors are those of the run directory itself; all others are in the results.
+pub async fn run(
+    spec: RunSpec,
+    dir: RunDir,
+    listener: UnixListener,
+    observer: Box<dyn Observer>,
+) -> Result<Results, RunDirError> {
+    let events = Events::new(dir.event_log()?, observer);
+    let mut manifest = manifest(&spec);
+    dir.write_json("manifest.json", &manifest)?;
+    events.emit(&Event::RunStarted {
+        name: spec.topology.name.clone(),
+        directory: dir.path().to_owned(),
+        nodes: spec.topology.nodes.len(),
+        links: spec.topology.links.len(),
+    });
+
+    let topology = Arc::new(spec.topology.clone());
+    let host = HostMeter::start();
+    let known = Arc::new(Mutex::new(Known::default()));
+    let mut lab = None;
+    let limit = topology.time_limit.map(wall);
+    let interrupted = {
+        let body = body(&spec, &topology, &dir, &mut manifest, &events, &known, listener, &mut lab);
+        let limited = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = body => None,
+            cause = interruption() => Some(cause),
+            () = limited => {
+                let limit = topology.time_limit.unwrap_or_default();
+                known.lock().errors.push(format!(
+                    "the run took longer than its time_limit, {limit}; what is here is partial"
+                ));
+                None
+            }
+        }
+    };
+    if let Some(cause) = &interrupted {
+        events.emit(&Event::Interrupted { cause: (*cause).to_owned() });
+        // A second request does not wait for guests.
+        tokio::spawn(async {
+            interruption().await;
+            std::process::exit(130);
+        });
+    }
+
+    let mut baseline = None;
+    let mut final_report = None;
+    if let Some(lab) = &mut lab {
+        known.lock().errors.extend(lab.inner.keep().await);
+        baseline = lab.baseline.take();
+        final_report = lab.inner.stop().await;
+    }
+    let known = std::mem::take(&mut *known.lock());
+    let nodes = lab.map(|lab| lab.inner.reports).unwrap_or_default();
+    let usage = host.usage();
+
+    let evidence = evidence(baseline.as_ref(), final_report.as_ref(), usage.steal);
+    let verdict = judge(&evidence, &topology.verdict);
+    let mut errors = known.errors;
+    errors.extend(evidence.fatal);
+    let holds = known.expectations.iter().all(|e| e.holds == Some(true));
+    let outcome = if interrupted.is_some() {
+        Outcome::Interrupted
+    } else if verdict.state == Trust::Invalid {
+        Outcome::Inconclusive
+    } else if errors.is_empty() && holds {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    let mut results = Results {
+        schema: SCHEMA,
+        name: topology.name.clone(),
+        verdict,
+        outcome,
+        errors,
+        nodes,
+        tasks: known.tasks,
+        metrics: known.metrics,
+        expectations: known.expectations,
+        links: to_json(final_report.as_ref().map(|report| &report.snapshot.links)),
+        lateness: to_json(final_report.as_ref().map(|report| &report.snapshot.lateness)),
+        host: Some(usage),
+        wall: WallTimes { ready_seconds: known.ready_seconds, total_seconds: events.seconds() },
+    };
+    if let Some(failure) = events.take_failure() {
+        results.errors.push(failure.to_string());
+        if results.outcome == Outcome::Passed {
+            results.outcome = Outcome::Failed;
+        }
+    }
+    let exit = results.outcome.exit_status();
+    events.emit(&Event::RunEnded { verdict: results.verdict.state.as_str().to_owned(), exit });
+    dir.write_json("results.json", &results)?;
+    manifest.ended = Some(rfc3339(SystemTime::now()));
+    manifest.exit = Some(exit);
+    dir.write_json("manifest.json", &manifest)?;
+    dir.release();
+    Ok(results)
+}
+
+/// A lab with what it had counted when measuring began.
+struct Measured {
+    inner: Lab,
+    baseline: Option<Snapshot>,
+}
+
+/// Everything up to the last expectation. Whatever it finds goes to `known` at once, so that an
+/// interrupted run keeps it.
+#[allow(clippy::too_many_arguments)]
+async fn body(
+    spec: &RunSpec,
+    topology: &Arc<Topology>,
+    dir: &RunDir,
+    manifest: &mut Manifest,
+    events: &Events,
+    known: &Arc<Mutex<Known>>,
+    listener: UnixListener,
+    lab: &mut Option<Measured>,
+) {
+    let fail = |text: String| known.lock().errors.push(text);
+    let (prepared, acceleration) = match prepare(topology).await {
+        Ok(prepared) => prepared,
+        Err(error) => return fail(error.to_string()),
+    };
+    manifest.acceleration = acceleration;
+    let started = Lab::start(Arc::clone(topology), &spec.options, dir.path(), events.clone()).await;
+    let (inner, assembled) = match started {
+        Ok(started) => started,
+        Err(error) => return fail(error.to_string()),
+    };
+    manifest.data_plane = inner.snapshot().map(|snapshot| to_json(Some(&snapshot.workers)));
+    if let Err(error) = dir.write_json("manifest.json", manifest) {
+        return fail(error.to_string());
+    }
+    let lab = lab.insert(Measured { inner, baseline: None });
+    let snapshots = lab.inner.snapshots();
+    let status_known = Arc::clone(known);
+    let shared = Shared {
+        nodes: Arc::clone(&lab.inner.nodes),
+        names: topology.nodes.iter().map(|node| node.name.clone()).collect(),
+        status: Box::new(move || {
+            let task = status_known.lock().current.clone();
+            serde_json::json!({ "task": task, "data_plane": to_json(snapshots().as_ref()) })
+        }),
+    };
+    let server = match server::serve(listener, Arc::new(shared)) {
+        Ok(server) => server,
+        Err(error) => return fail(format!("cannot answer exec and attach: {error}")),
+    };
+
+    let mut failure = lab.inner.failure();
+    let errors = tokio::select! {
+        errors = lab.inner.boot(assembled, prepared) => errors,
+        // The evidence tells why.
+        Some(_) = failure.wait() => return server.abort(),
+    };
+    if !errors.is_empty() {
+        known.lock().errors.extend(errors.iter().map(ToString::to_string));
+        return server.abort();
+    }
+    known.lock().ready_seconds = Some(events.seconds());
+    lab.inner.begin_measuring();
+    lab.baseline = lab.inner.snapshot();
+    events.emit(&Event::LabReady { seconds: events.seconds() });
+
+    tokio::select! {
+        () = tasks(topology, &lab.inner, dir, events, known) => {}
+        Some(_) = failure.wait() => {}
+    }
+    server.abort();
+}
+
+/// All tasks in order, then what is derived from them.
+async fn tasks(
+    topology: &Arc<Topology>,
+    lab: &Lab,
+    dir: &RunDir,
+    events: &Events,
+    known: &Arc<Mutex<Known>>,
+) {
+    let mut scope = Scope::new();
+    for (name, value) in &topology.params {
+        scope.set(name, to_value(value));
+    }
+    let mut runner = Tasks::new(lab, dir.path());
+    let mut broken = false;
+    for task in &topology.tasks {
+        if broken {
+            known.lock().tasks.push(TaskReport::not_run(&task.name));
+            continue;
+        }
+        if let Some(when) = &task.when {
+            match condition(when, &scope) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let (task_name, when) = (task.name.clone(), when.clone());
+                    events.emit(&Event::TaskSkipped { task: task_name, when });
+                    known.lock().tasks.push(TaskReport::not_run(&task.name));
+                    continue;
+                }
+                Err(why) => {
+                    known.lock().errors.push(format!("task {}: when {when}: {why}", task.name));
+                    broken = true;
+                    continue;
+                }
+            }
+        }
+        events.emit(&Event::TaskStarted {
+            task: task.name.clone(),
+            commands: task.commands.len(),
+            timeout_seconds: task.timeout.as_secs_f64(),
+        });
+        known.lock().current = Some(task.name.clone());
+        let done = runner.run(task).await;
+        known.lock().current = None;
+        events.emit(&Event::TaskEnded {
+            task: task.name.clone(),
+            start_skew_ns: done.report.start_skew_ns,
+            seconds: done.report.seconds,
+            failures: done.errors.clone(),
+        });
+        broken = !done.errors.is_empty();
+        let mut known = known.lock();
+        known.errors.extend(done.errors);
+        known.tasks.push(done.report);
+        for (name, metric) in done.metrics {
+            scope.set(&name, Value::Float(metric.value));
+            known.metrics.insert(name, metric);
+        }
+        if !broken {
+            check(&task.expect, Some(&task.name), &scope, events, &mut known);
+        }
+    }
+    for error in runner.finish().await {
+        known.lock().errors.push(error);
+    }
+    let mut known = known.lock();
+    for (name, derived) in &topology.metrics {
+        match expression::evaluate(&derived.expression, &scope) {
+            Ok(value) => match value.as_f64() {
+                Some(number) => {
+                    scope.set(name, value);
+                    let metric = MetricValue { value: number, unit: derived.unit.clone() };
+                    known.metrics.insert(name.clone(), metric);
+                }
+                None => known.errors.push(format!(
+                    "metric {name}: `{}` gives {}, not a number",
+                    derived.expression,
+                    value.type_name()
+                )),
+            },
+            // After a failure the metrics it needs are missing; the failure is the news.
+            Err(_) if broken => {}
+            Err(error) => known.errors.push(format!("metric {name}: {error}")),
+        }
+    }
+    if !broken {
+        check(&topology.expect, None, &scope, events, &mut known);
+    }
+}
+
+fn check(
+    expectations: &[Expectation],
+    task: Option<&str>,
+    scope: &Scope,
+    events: &Events,
+    known: &mut Known,
+) {
+    for expectation in expectations {
+        let expression = expectation.expression.clone();
+        let (holds, error) = match condition(&expression, scope) {
+            Ok(holds) => (Some(holds), None),
+            Err(why) => (None, Some(why)),
+        };
+        let task = task.map(str::to_owned);
+        if let Some(holds) = holds {
+            let (task, expression) = (task.clone(), expression.clone());
+            events.emit(&Event::Expectation { task, expression, holds });
+        }
+        known.expectations.push(ExpectationReport { task, expression, holds, error });
+    }
+}
+
+fn condition(expression: &str, scope: &Scope) -> Result<bool, String> {
+    let value = expression::evaluate(expression, scope).map_err(|error| error.to_string())?;
+    value.as_bool().ok_or_else(|| format!("gives {}, not true or false", value.type_name()))
+}
+
+fn to_value(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Bool(flag) => Value::Bool(*flag),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Int(integer),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::Text(text.clone()),
+        other => Value::Text(other.to_string()),
+    }
+}
+
+fn evidence(baseline: Option<&Snapshot>, report: Option<&FinalReport>, steal: f64) -> Evidence {
+    let Some(report) = report else {
+        return Evidence { steal, ..Evidence::default() };
+    };
+    let end = &report.snapshot;
+    // Losses of the boot, when nobody measured, are in the counters but not in the verdict.
+    let mut unintended = end.unintended_by_place();
+    if let Some(baseline) = baseline {
+        for (place, frames) in baseline.unintended_by_place() {
+            if let Some(entry) = unintended.iter_mut().find(|entry| entry.0 == place) {
+                entry.1 -= frames.min(entry.1);
+            }
+        }
+    }
+    let offered = end.frames_offered() - baseline.map_or(0, Snapshot::frames_offered);
+    Evidence {
+        lateness_p99: SimTime::from_nanos(end.lateness.p99_ns),
+        lateness_max: SimTime::from_nanos(end.lateness.max_ns),
+        frames_offered: offered,
+        unintended,
+        steal,
+        fatal: report.failure.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn manifest(spec: &RunSpec) -> Manifest {
+    let topology = &spec.topology;
+    let has_qemu = topology.nodes.iter().any(|node| matches!(node.kind, NodeKind::Qemu(_)));
+    let qemu = has_qemu.then(|| match qemu::version(&qemu::program()) {
+        Ok(version) => version.to_string(),
+        Err(error) => error.to_string(),
+    });
+    Manifest {
+        schema: SCHEMA,
+        tapestry: env!("CARGO_PKG_VERSION").to_owned(),
+        command: spec.command.clone(),
+        file: spec.file.clone(),
+        seed: spec.options.seed.unwrap_or(topology.seed),
+        time: "realtime".to_owned(),
+        sync: spec.options.sync.unwrap_or(topology.sync).to_string(),
+        host: HostFacts::read(),
+        qemu,
+        acceleration: None,
+        data_plane: None,
+        started: rfc3339(SystemTime::now()),
+        ended: None,
+        exit: None,
+        topology: topology.clone(),
+    }
+}
+
+/// Waits for a request to end: Ctrl-C, or what service managers and terminals send.
+async fn interruption() -> &'static str {
+    let listen = |kind| signal(kind).ok();
+    let (mut int, mut term, mut hup) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+        listen(SignalKind::hangup()),
+    );
+    async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
+        match signal {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+    tokio::select! {
+        () = next(&mut int) => "interrupted",
+        () = next(&mut term) => "asked to terminate",
+        () = next(&mut hup) => "the terminal is gone",
+    }
+}
+
+fn wall(time: SimTime) -> Duration {
+    Duration::from_nanos(time.as_nanos())
+}
+
+fn to_json<T: serde::Serialize>(value: Option<&T>) -> serde_json::Value {
+    value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_default()
+}

@@ -1,0 +1,221 @@
+//! The lab's side of `control`: answers requests from other terminals while the lab runs.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tapestry_guests::shell::RunOptions;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+
+use crate::control::{END, FAILURE, LONGEST_PACKET, OUTPUT, Request, packet_head};
+use crate::node::{Machine, RunningNode};
+
+/// The part of a lab that others may look at while it runs.
+pub struct Shared {
+    /// Nodes that are up.
+    pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// Names of all nodes of the topology.
+    pub names: Vec<String>,
+    /// Makes the answer to [`Request::Status`].
+    pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+impl Shared {
+    fn node(&self, name: &str) -> Result<Arc<RunningNode>, String> {
+        if let Some(node) = self.nodes.read().iter().find(|node| node.name == name) {
+            return Ok(Arc::clone(node));
+        }
+        Err(if self.names.iter().any(|known| known == name) {
+            format!("node {name} is not ready")
+        } else {
+            format!("there is no node {name:?}; the nodes are {}", self.names.join(", "))
+        })
+    }
+}
+
+/// Serves until dropped. Must be called inside a tokio runtime.
+pub fn serve(
+    listener: StdListener,
+    shared: Arc<Shared>,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(connection(stream, Arc::clone(&shared)));
+                }
+                // Out of descriptors, for example; the lab matters more than a late `exec`.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }))
+}
+
+/// Longest request line: a command of the longest length a shell takes, escaped for JSON.
+const LONGEST_REQUEST: u64 = 1 << 20;
+
+async fn connection(stream: UnixStream, shared: Arc<Shared>) {
+    let own = nix::unistd::geteuid().as_raw();
+    let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
+    let (reader, mut writer) = stream.into_split();
+    if !allowed {
+        let _ = packet(&mut writer, FAILURE, b"the run belongs to another user").await;
+        return;
+    }
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    let request = match (&mut reader).take(LONGEST_REQUEST).read_line(&mut line).await {
+        Ok(_) => {
+            serde_json::from_str::<Request>(&line).map_err(|error| format!("request: {error}"))
+        }
+        Err(error) => Err(format!("request: {error}")),
+    };
+    let answered = match request {
+        Ok(request) => answer(request, reader, &mut writer, &shared).await,
+        Err(text) => Err(text),
+    };
+    let _ = match answered {
+        Ok(status) => packet(&mut writer, END, status.to_string().as_bytes()).await,
+        Err(text) => packet(&mut writer, FAILURE, text.as_bytes()).await,
+    };
+}
+
+async fn packet(writer: &mut OwnedWriteHalf, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    let mut chunks = bytes.chunks(LONGEST_PACKET);
+    let first = chunks.next().unwrap_or_default();
+    for chunk in std::iter::once(first).chain(chunks) {
+        writer.write_all(&packet_head(kind, chunk.len())).await?;
+        writer.write_all(chunk).await?;
+    }
+    Ok(())
+}
+
+async fn answer(
+    request: Request,
+    reader: BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+    shared: &Shared,
+) -> Result<i32, String> {
+    match request {
+        Request::Status => {
+            let status = (shared.status)().to_string();
+            packet(writer, OUTPUT, status.as_bytes()).await.map_err(|e| e.to_string())?;
+            Ok(0)
+        }
+        Request::Exec { node, command, timeout } => {
+            let node = shared.node(&node)?;
+            /// A day: longer than any lab of this kind lives.
+            const NO_LIMIT: Duration = Duration::from_secs(86_400);
+            let options = RunOptions {
+                timeout: timeout.unwrap_or(NO_LIMIT),
+                // A task may keep the node busy for a while; the user sees the wait and may leave.
+                queue: timeout.unwrap_or(NO_LIMIT),
+                ..RunOptions::default()
+            };
+            let finished = tokio::select! {
+                finished = node.shell.0.run(&command, &options) => {
+                    finished.map_err(|error| error.to_string())?
+                }
+                // Who leaves ends the command: dropping it does.
+                () = hang_up(reader) => return Err("the other side left".into()),
+            };
+            let sent = packet(writer, OUTPUT, &finished.output.bytes).await;
+            sent.map_err(|error| error.to_string())?;
+            if finished.timed_out {
+                return Err(format!("node {}: `{command}` took too long and was ended", node.name));
+            }
+            Ok(i32::from(finished.status))
+        }
+        Request::Watch { node } => {
+            let node = shared.node(&node)?;
+            let mut bytes = node.shell.0.console().subscribe();
+            let watch = async {
+                loop {
+                    match bytes.recv().await {
+                        Ok(bytes) => packet(writer, OUTPUT, &bytes).await?,
+                        Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                            packet(writer, OUTPUT, b"\r\n[... too slow: some is missing ...]\r\n")
+                                .await?;
+                        }
+                        Err(tokio::sync::broadcast::error::RecvError::Closed) => {
+                            return io::Result::Ok(());
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                watched = watch => watched.map_err(|error| error.to_string())?,
+                () = hang_up(reader) => {}
+            }
+            Ok(0)
+        }
+        Request::Attach { node } => {
+            let node = shared.node(&node)?;
+            match &node.machine {
+                Machine::Netns { init, .. } => {
+                    attach_netns(*init, reader, writer).await.map_err(|error| error.to_string())
+                }
+                Machine::Qemu(_) => Err("TERMINAL".into()),
+            }
+        }
+    }
+}
+
+/// Waits until the other side has closed its end.
+async fn hang_up(mut reader: BufReader<OwnedReadHalf>) {
+    let mut waste = [0u8; 1024];
+    while reader.read(&mut waste).await.is_ok_and(|length| length > 0) {}
+}
+
+/// A shell of its own on a pseudo-terminal inside the node: `nsenter` and `script` are in every
+/// Debian system.
+async fn attach_netns(
+    init: u32,
+    mut reader: BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<i32> {
+    let mut shell = Command::new("nsenter")
+        .args(["-t", &init.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--"])
+        .args(["script", "-q", "-e", "-c", "exec ${SHELL:-/bin/sh} -i", "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let (mut input, mut output) =
+        (shell.stdin.take().expect("piped"), shell.stdout.take().expect("piped"));
+    let type_in = async move {
+        let _ = tokio::io::copy_buf(&mut reader, &mut input).await;
+        drop(input);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        shown = show(&mut output, writer) => shown?,
+        () = type_in => {}
+    }
+    let status = shell.wait().await?;
+    Ok(status.code().unwrap_or(1))
+}
+
+async fn show(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let mut bytes = [0u8; 8192];
+    loop {
+        match from.read(&mut bytes).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(length) => packet(writer, OUTPUT, &bytes[..length]).await?,
+        }
+    }
+}

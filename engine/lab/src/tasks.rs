@@ -1,0 +1,175 @@
+//! Tasks in a lab: the task runner over the lab's shells, its outcomes as reports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tapestry_guests::task::{CommandOutcome, TaskRunner};
+use tapestry_topologies::resolved::Task;
+
+use crate::lab::Lab;
+use crate::node::RunningNode;
+use crate::results::{CommandReport, MetricValue, TaskReport};
+
+/// Output of a command that `results.json` holds itself; `outputs/` has all of it.
+const OUTPUT_IN_RESULTS: usize = 64 << 10;
+
+/// Runs tasks on the nodes of a lab.
+pub struct Tasks {
+    nodes: BTreeMap<String, Arc<RunningNode>>,
+    runner: TaskRunner,
+}
+
+/// What a task left behind.
+pub struct Done {
+    /// For `results.json`.
+    pub report: TaskReport,
+    /// One sentence for each command that failed and each metric that has no value.
+    pub errors: Vec<String>,
+    /// The metrics, in the order of the file.
+    pub metrics: Vec<(String, MetricValue)>,
+}
+
+impl Tasks {
+    /// Tasks on the nodes that are up; the whole output of each command goes to `outputs/` in the
+    /// run directory.
+    pub fn new(lab: &Lab, directory: &Path) -> Self {
+        let topology = lab.topology();
+        let nodes: BTreeMap<String, Arc<RunningNode>> =
+            lab.nodes.read().iter().map(|node| (node.name.clone(), Arc::clone(node))).collect();
+        let shells = topology
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| Some((index, nodes.get(&node.name)?.shell.0.clone())))
+            .collect();
+        let outputs = Some(directory.join("outputs"));
+        Self { nodes, runner: TaskRunner::new(shells, lab.epoch(), outputs) }
+    }
+
+    /// Runs one task to its end. May be a task the topology does not have.
+    pub async fn run(&mut self, task: &Task) -> Done {
+        let outcome = self.runner.run(task, &|_| {}).await;
+        let mut errors = Vec::new();
+        for command in outcome.commands.iter().filter(|command| !command.is_ok()) {
+            errors.push(format!("task {}: {}", task.name, self.why(command).await));
+        }
+        let mut metrics = Vec::new();
+        for (name, metric) in outcome.metrics {
+            match (metric.value, metric.error) {
+                (Some(value), _) => metrics.push((name, MetricValue { value, unit: metric.unit })),
+                // Without its command's output the metric is no news.
+                (None, _) if !errors.is_empty() => {}
+                (None, error) => {
+                    let why = error.map_or_else(|| "no value".to_owned(), |e| e.to_string());
+                    errors.push(format!("task {}: metric {name}: {why}", task.name));
+                }
+            }
+        }
+        let report = TaskReport {
+            name: outcome.name,
+            ran: true,
+            start_skew_ns: outcome.start_skew_ns,
+            release_span_ns: outcome.release_span_ns,
+            seconds: seconds(outcome.end_ns - outcome.start_ns),
+            commands: outcome
+                .commands
+                .into_iter()
+                .map(|command| report(&task.name, outcome.start_ns, command))
+                .collect(),
+        };
+        Done { report, errors, metrics }
+    }
+
+    /// Ends what still runs in the background. Returns a sentence for each command that had ended
+    /// by itself otherwise than expected.
+    pub async fn finish(mut self) -> Vec<String> {
+        let mut errors = Vec::new();
+        for command in self.runner.finish(&|_| {}).await {
+            if !command.is_ok() {
+                errors.push(self.why(&command).await);
+            }
+        }
+        errors
+    }
+
+    /// Why a command counts as failed, with how its node ended if it did.
+    async fn why(&self, command: &CommandOutcome) -> String {
+        let mut why = match (&command.error, command.status) {
+            (Some(error), _) => error.to_string(),
+            (None, _) if command.timed_out => {
+                format!("node {}: `{}` took too long and was ended", command.node, command.text)
+            }
+            (None, status) => {
+                let got = match (status, command.signal) {
+                    (_, Some(signal)) => format!("was ended by signal {signal}"),
+                    (Some(status), None) => format!("ended with status {status}"),
+                    (None, None) => "has no status".to_owned(),
+                };
+                let expected = command.expect_status.unwrap_or(0);
+                let output = command.output.to_text();
+                let skip = output.lines().count().saturating_sub(5);
+                let tail: Vec<&str> = output.lines().skip(skip).collect();
+                let said = if tail.is_empty() {
+                    "; it printed nothing".to_owned()
+                } else {
+                    format!("; it printed last:\n{}", tail.join("\n"))
+                };
+                format!(
+                    "node {}: `{}` {got}, expected {expected}{said}",
+                    command.node, command.text
+                )
+            }
+        };
+        if let Some(node) = self.nodes.get(&command.node)
+            && node.shell.0.lost().is_some()
+            && let Some(end) = node.machine.post_mortem().await
+        {
+            why = format!("{why}\n{end}");
+        }
+        why
+    }
+}
+
+fn report(task: &str, start_ns: u64, command: CommandOutcome) -> CommandReport {
+    let error = if command.is_ok() {
+        None
+    } else if let Some(error) = &command.error {
+        Some(error.to_string())
+    } else if command.timed_out {
+        Some("took too long and was ended".to_owned())
+    } else {
+        Some(format!("expected status {}", command.expect_status.unwrap_or(0)))
+    };
+    let text = command.output.to_text();
+    let output = if text.len() > OUTPUT_IN_RESULTS {
+        let (head, tail) = (OUTPUT_IN_RESULTS / 2, text.len() - OUTPUT_IN_RESULTS / 2);
+        let (head, tail) = (text.floor_char_boundary(head), text.ceil_char_boundary(tail));
+        format!(
+            "{}\n[… {} bytes: see output_file …]\n{}",
+            &text[..head],
+            tail - head,
+            &text[tail..]
+        )
+    } else {
+        text
+    };
+    CommandReport {
+        output_file: (command.output_bytes > 0)
+            .then(|| format!("outputs/{task}.{}.out", command.name)),
+        name: command.name,
+        node: command.node,
+        command: command.text,
+        background: command.background,
+        status: command.status,
+        error,
+        start_seconds: command.start_ns.map(|at| seconds(at.saturating_sub(start_ns))),
+        seconds: command.start_ns.zip(command.end_ns).map(|(from, to)| seconds(to - from)),
+        output,
+        output_bytes: command.output_bytes,
+    }
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
