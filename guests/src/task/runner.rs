@@ -308,12 +308,17 @@ type Results<T> = Vec<Result<T, TaskError>>;
 
 /// Releases back to back; gives the time from before the first byte to after the last.
 fn release(armed: Results<Armed>) -> (Results<Running>, Option<Duration>) {
-    let mut running = Vec::with_capacity(armed.len());
+    let mut written = Vec::with_capacity(armed.len());
     let begun = Instant::now();
-    for armed in armed {
-        running.push(armed.map(Armed::release));
+    for armed in &armed {
+        written.push(armed.as_ref().is_ok_and(Armed::write));
     }
     let span = begun.elapsed();
+    let running: Results<Running> = armed
+        .into_iter()
+        .zip(written)
+        .map(|(armed, written)| armed.map(|armed| armed.note(written)))
+        .collect();
     let some = running.iter().any(Result::is_ok);
     (running, some.then_some(span))
 }

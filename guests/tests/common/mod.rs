@@ -1,13 +1,19 @@
-//! Real shells behind pseudo-terminals.
+//! Real shells behind pseudo-terminals and sockets.
+
+// Each test program uses its part.
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tapestry_guests::os;
 use tapestry_guests::shell::{LoginOptions, RunOptions, Shell};
 use tokio::net::UnixStream;
@@ -19,6 +25,45 @@ pub fn quick() -> RunOptions {
         queue: Duration::from_secs(60),
         ..RunOptions::default()
     }
+}
+
+/// The process behind a node; ended with it.
+pub struct Node(Child);
+
+impl Node {
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        let group = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
+        // Fails only when all of it has ended already.
+        let _ = killpg(group, Signal::SIGKILL);
+        self.0.wait().expect("the child is ours");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A node named `name` that is a plain `sh` on a socket, as in a network namespace.
+pub async fn node(name: &str) -> (Shell, Node) {
+    let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let far = || Stdio::from(OwnedFd::from(far.try_clone().expect("descriptor")));
+    let child = Command::new("sh")
+        .stdin(far())
+        .stdout(far())
+        .stderr(far())
+        .process_group(0)
+        .spawn()
+        .expect("sh runs");
+    near.set_nonblocking(true).expect("a socket");
+    let stream = UnixStream::from_std(near).expect("registered");
+    let options = LoginOptions { console_log: None, timeout: Duration::from_secs(30) };
+    let shell = Shell::login(name, stream, &os::PLAIN, &options)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    (shell, Node(child))
 }
 
 /// Runs `test` on each shell of this machine, interactively on a pseudo-terminal.
