@@ -75,6 +75,12 @@ impl Login {
         self.due
     }
 
+    /// The kernel printed `record`, a line of its own.
+    pub(super) fn handle_record(&mut self, record: &[u8]) -> Vec<Step> {
+        let is_panic = self.panic.as_ref().is_some_and(|panic| panic.is_match(record));
+        if is_panic { vec![trouble(record)] } else { Vec::new() }
+    }
+
     /// The guest wrote `text`.
     pub(super) fn handle_text(&mut self, text: &[u8], now: Instant) -> Vec<Step> {
         if self.loaded {
@@ -91,8 +97,7 @@ impl Login {
             && let Some(at) = panic.find(&clean)
         {
             let line = clean[at.start()..].split(|&b| b == b'\n').next();
-            let line = String::from_utf8_lossy(line.unwrap_or_default());
-            return vec![Step::Lost(Lost::Trouble { line: line.trim().to_owned() })];
+            return vec![trouble(line.unwrap_or_default())];
         }
         if found(&self.name) {
             self.logins += 1;
@@ -139,4 +144,8 @@ impl Login {
         self.due = now + REPEAT;
         vec![Step::Send(bytes)]
     }
+}
+
+fn trouble(line: &[u8]) -> Step {
+    Step::Lost(Lost::Trouble { line: String::from_utf8_lossy(line).trim().to_owned() })
 }

@@ -223,6 +223,7 @@ impl Machine {
             None => text.extend_from_slice(bytes),
         }
         for record in &records {
+            self.login(|login| login.handle_record(record));
             self.suspect(now, |watch| watch.line(record));
         }
         self.scanner.feed(&text);
@@ -409,3 +410,6 @@ impl Machine {
 fn find(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
+
+#[cfg(test)]
+mod tests;
