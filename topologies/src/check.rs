@@ -107,13 +107,13 @@ fn check_scalar(problems: &mut Problems, yaml: &Yaml, scalar: Scalar, key: &str)
     } else if !has_expression(text)
         && let Some(wrong) = scalar.complaint(text)
     {
-        problems.add(yaml.span, wrong_value(wrong, scalar, key, text));
+        problems.add(yaml.span, wrong_value(&wrong, scalar, key, text));
     }
 }
 
 /// A report about a value that its key does not take.
 pub(crate) fn wrong_value(
-    wrong: String,
+    wrong: &str,
     scalar: Scalar,
     key: &str,
     text: &str,

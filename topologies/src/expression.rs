@@ -11,16 +11,20 @@
 //!
 //! Not modelled: lists and maps as results, user-defined functions, side effects.
 
-use std::collections::{BTreeSet, HashMap};
+mod functions;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use minijinja as mj;
-use minijinja::value::Rest;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use functions::FUNCTIONS;
+pub(crate) use functions::{Directory, InterfaceAddresses};
 
 /// Longest expression in bytes. The evaluator recurses once per operator without a limit of its
 /// own; a thousand levels fit every thread's stack.
@@ -29,30 +33,6 @@ const MAX_LENGTH: usize = 1024;
 const MAX_TEXT: usize = 64 << 10;
 /// Instructions one evaluation may take; the longest allowed expression needs a few thousand.
 const FUEL: u64 = 50_000;
-
-/// The functions an expression may call, with what they do.
-pub const FUNCTIONS: &[(&str, &str)] = &[
-    ("min", "smallest of its numbers"),
-    ("max", "largest of its numbers"),
-    ("abs", "absolute value"),
-    ("round", "nearest integer; with a second argument, that many decimal places"),
-    ("floor", "largest integer not above"),
-    ("ceil", "smallest integer not below"),
-    ("sqrt", "square root"),
-    ("log10", "decimal logarithm"),
-    ("ln", "natural logarithm"),
-    ("exp", "power of e"),
-    ("len", "length of a text in characters"),
-    ("int", "a number or text as an integer, cut towards zero"),
-    ("float", "a number or text as a float"),
-    ("str", "a value as text"),
-    (
-        "ipv4",
-        "`ipv4(node)` or `ipv4(node, interface)`: the IPv4 address, without prefix length (commands only)",
-    ),
-    ("ipv6", "the same for IPv6 (commands only)"),
-    ("mac", "the same for the hardware address (commands only)"),
-];
 
 /// Words of the language that cannot be names.
 const RESERVED: &[&str] = &[
@@ -212,18 +192,6 @@ impl ExprError {
     }
 }
 
-/// Addresses of one named interface, for `ipv4()`, `ipv6()` and `mac()`.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct InterfaceAddresses {
-    pub(crate) interface: String,
-    pub(crate) ipv4: Option<String>,
-    pub(crate) ipv6: Option<String>,
-    pub(crate) mac: Option<String>,
-}
-
-/// Interfaces by node.
-pub(crate) type Directory = HashMap<String, Vec<InterfaceAddresses>>;
-
 /// The names an expression can use.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
@@ -275,7 +243,7 @@ pub fn is_name(word: &str) -> bool {
 
 /// Computes an expression (the text between `${` and `}`).
 pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, ExprError> {
-    let env = environment(scope.directory.clone());
+    let env = environment(scope.directory.as_ref());
     let compiled = compile(&env, expression)?;
     if let Some(error) =
         unknown_name(&compiled, expression, |name| scope.variables.contains_key(name))
@@ -369,7 +337,7 @@ fn find_word(text: &str, word: &str) -> Option<Range<usize>> {
 fn failure(expression: &str, error: &mj::Error, syntax: bool) -> ExprError {
     let mut reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     if error.kind() == mj::ErrorKind::OutOfFuel {
-        reason = "it takes too long".to_owned();
+        "it takes too long".clone_into(&mut reason);
     }
     let range = error.range().filter(|range| expression.get(range.clone()).is_some());
     let expression = expression.to_owned();
@@ -400,124 +368,13 @@ fn from_jinja(value: &mj::Value) -> Result<Value, String> {
     }
 }
 
-fn environment(directory: Option<Arc<Directory>>) -> mj::Environment<'static> {
+fn environment(directory: Option<&Arc<Directory>>) -> mj::Environment<'static> {
     let mut env = mj::Environment::empty();
     env.set_debug(true);
     env.set_undefined_behavior(mj::UndefinedBehavior::Strict);
     env.set_fuel(Some(FUEL));
-    env.add_function("min", |numbers: Rest<mj::Value>| extreme(&numbers, |a, b| a < b));
-    env.add_function("max", |numbers: Rest<mj::Value>| extreme(&numbers, |a, b| a > b));
-    env.add_function("abs", |value: mj::Value| {
-        match value.as_i64().filter(|_| value.is_integer()) {
-            Some(integer) => Ok(mj::Value::from(integer.saturating_abs())),
-            None => number(&value).map(|number| mj::Value::from(number.abs())),
-        }
-    });
-    env.add_function("round", |value: mj::Value, places: Option<i32>| {
-        let number = number(&value)?;
-        Ok::<_, mj::Error>(match places {
-            None => whole(number.round()),
-            Some(places) => {
-                let scale = 10_f64.powi(places.clamp(-300, 300));
-                mj::Value::from((number * scale).round() / scale)
-            }
-        })
-    });
-    env.add_function("floor", |value: mj::Value| number(&value).map(|n| whole(n.floor())));
-    env.add_function("ceil", |value: mj::Value| number(&value).map(|n| whole(n.ceil())));
-    env.add_function("sqrt", |value: mj::Value| number(&value).map(f64::sqrt));
-    env.add_function("log10", |value: mj::Value| number(&value).map(f64::log10));
-    env.add_function("ln", |value: mj::Value| number(&value).map(f64::ln));
-    env.add_function("exp", |value: mj::Value| number(&value).map(f64::exp));
-    env.add_function("len", |value: mj::Value| {
-        value
-            .as_str()
-            .map(|text| text.chars().count() as u64)
-            .ok_or_else(|| wrong("a text", &value))
-    });
-    env.add_function("int", |value: mj::Value| match value.as_str() {
-        Some(text) => {
-            text.trim().parse::<i64>().map(mj::Value::from).map_err(|_| wrong("a number", &value))
-        }
-        None => number(&value).map(|number| whole(number.trunc())),
-    });
-    env.add_function("float", |value: mj::Value| match value.as_str() {
-        Some(text) => text.trim().parse::<f64>().map_err(|_| wrong("a number", &value)),
-        None => number(&value),
-    });
-    env.add_function("str", |value: mj::Value| value.to_string());
-    type Field = fn(&InterfaceAddresses) -> Option<&String>;
-    let fields: [(&str, Field); 3] = [
-        ("ipv4", |interface| interface.ipv4.as_ref()),
-        ("ipv6", |interface| interface.ipv6.as_ref()),
-        ("mac", |interface| interface.mac.as_ref()),
-    ];
-    for (name, field) in fields {
-        let directory = directory.clone();
-        env.add_function(name, move |node: String, interface: Option<String>| {
-            address(directory.as_deref(), name, &node, interface.as_deref(), field)
-        });
-    }
+    functions::add(&mut env, directory);
     env
-}
-
-fn address(
-    directory: Option<&Directory>,
-    what: &str,
-    node: &str,
-    interface: Option<&str>,
-    field: fn(&InterfaceAddresses) -> Option<&String>,
-) -> Result<String, mj::Error> {
-    let fail = |reason: String| mj::Error::new(mj::ErrorKind::InvalidOperation, reason);
-    let Some(directory) = directory else {
-        return Err(fail(format!("`{what}()` is known only in commands")));
-    };
-    let Some(interfaces) = directory.get(node) else {
-        return Err(fail(format!("there is no node `{node}`")));
-    };
-    interfaces
-        .iter()
-        .filter(|entry| interface.is_none_or(|name| entry.interface == name))
-        .find_map(field)
-        .cloned()
-        .ok_or_else(|| match interface {
-            Some(interface) => {
-                fail(format!("`{interface}` of node `{node}` has no {what} address"))
-            }
-            None => fail(format!("node `{node}` has no {what} address")),
-        })
-}
-
-fn wrong(expected: &str, value: &mj::Value) -> mj::Error {
-    let reason = format!("expected {expected}, found {}", value.kind());
-    mj::Error::new(mj::ErrorKind::InvalidOperation, reason)
-}
-
-fn number(value: &mj::Value) -> Result<f64, mj::Error> {
-    if !value.is_number() {
-        return Err(wrong("a number", value));
-    }
-    f64::try_from(value.clone())
-}
-
-/// A float without fraction as an integer where it fits.
-fn whole(number: f64) -> mj::Value {
-    // 2⁵³: up to here every integer is a float and the cast is exact.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    if number.abs() <= EXACT { mj::Value::from(number as i64) } else { mj::Value::from(number) }
-}
-
-fn extreme(numbers: &[mj::Value], better: fn(f64, f64) -> bool) -> Result<mj::Value, mj::Error> {
-    let mut best: Option<(f64, &mj::Value)> = None;
-    for value in numbers {
-        let number = number(value)?;
-        if best.is_none_or(|(best, _)| better(number, best)) {
-            best = Some((number, value));
-        }
-    }
-    best.map(|(_, value)| value.clone()).ok_or_else(|| {
-        mj::Error::new(mj::ErrorKind::MissingArgument, "it needs at least one number")
-    })
 }
 
 #[cfg(test)]

@@ -83,7 +83,9 @@ fn expand_item(text: &str, item: Range<usize>, room: usize) -> Result<Vec<String
     while at < item.end {
         let rest = &text[at..item.end];
         let Some(open) = rest.find('[') else {
-            names.iter_mut().for_each(|name| name.push_str(rest));
+            for name in &mut names {
+                name.push_str(rest);
+            }
             break;
         };
         let Some(close) = rest[open..].find(']').map(|close| open + close) else {

@@ -71,6 +71,3 @@ pub fn load_str(
     let topology = resolve::resolve(&mut problems, &files, sets, &stem);
     problems.finish(name, topology)
 }
-
-#[cfg(test)]
-mod tests;

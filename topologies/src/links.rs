@@ -38,7 +38,7 @@ pub(crate) struct End {
 /// One entry of `links:`.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// Indices into [`Links::links`].
+    /// Indices into [`Links::links()`].
     pub(crate) links: std::ops::Range<usize>,
     pub(crate) ipv4: Option<Plan>,
     pub(crate) ipv6: Option<Plan>,
@@ -48,7 +48,7 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     pub(crate) groups: Vec<Group>,
-    links: Vec<Link>,
+    all: Vec<Link>,
     ends: Vec<Vec<End>>,
     /// False if some link could not be read, so that a missing interface may be its fault.
     complete: bool,
@@ -56,11 +56,11 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn links(&self) -> &[Link] {
-        &self.links
+        &self.all
     }
 
     pub(crate) fn into_links(self) -> Vec<Link> {
-        self.links
+        self.all
     }
 }
 
@@ -85,7 +85,7 @@ fn resolve_entry(
 ) -> Option<()> {
     let (shape, edges) = edges(reader, yaml, drafts)?;
     let template = template(reader, yaml);
-    if links.links.len() + edges.len() > MAX_LINKS {
+    if links.all.len() + edges.len() > MAX_LINKS {
         let wrong = report(format!("the topology has more than {MAX_LINKS} links"));
         reader.problems.add(yaml.span, wrong.expected("one too many here"));
         return None;
@@ -99,7 +99,7 @@ fn resolve_entry(
         return None;
     }
     let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
-    let first = links.links.len();
+    let first = links.all.len();
     let plan4 = yaml.get("ipv4").and_then(|yaml| Plan::read4(reader, yaml));
     let plan6 = yaml.get("ipv6").and_then(|yaml| Plan::read6(reader, yaml));
     for (at, edge) in edges.into_iter().enumerate() {
@@ -118,10 +118,10 @@ fn resolve_entry(
             }
             None => derived_name(shape, &edge, drafts, names),
         };
-        links.links.push(Link { name, ..template.clone() });
+        links.all.push(Link { name, ..template.clone() });
         links.ends.push(edge);
     }
-    let group = Group { links: first..links.links.len(), ipv4: plan4, ipv6: plan6 };
+    let group = Group { links: first..links.all.len(), ipv4: plan4, ipv6: plan6 };
     links.groups.push(group);
     Some(())
 }
@@ -198,12 +198,11 @@ fn ends(reader: &mut Reader<'_>, yaml: &Yaml, drafts: &Drafts<'_>) -> Option<Vec
             complete = false;
             continue;
         }
-        match drafts.by_name.get(node) {
-            Some(&node) => ends.push(End { node, interface, span }),
-            None => {
-                unknown_node(reader, drafts, node, span);
-                complete = false;
-            }
+        if let Some(&node) = drafts.by_name.get(node) {
+            ends.push(End { node, interface, span });
+        } else {
+            unknown_node(reader, drafts, node, span);
+            complete = false;
         }
     }
     complete.then_some(ends)
@@ -377,11 +376,11 @@ pub(crate) fn attach(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &m
                 mac: MacAddr([0; 6]),
                 ipv4: Vec::new(),
                 ipv6: Vec::new(),
-                mtu: links.links[link].mtu,
+                mtu: links.all[link].mtu,
             });
         }
     }
-    for (link, ends) in links.links.iter_mut().zip(&links.ends) {
+    for (link, ends) in links.all.iter_mut().zip(&links.ends) {
         link.endpoints = ends.iter().map(|end| Endpoint { node: end.node, interface: 0 }).collect();
     }
     for (at, draft) in drafts.nodes.iter_mut().enumerate() {
@@ -390,7 +389,7 @@ pub(crate) fn attach(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &m
             |name: &str| name.strip_prefix("eth").and_then(|n| n.parse().ok()).unwrap_or(u32::MAX);
         draft.node.interfaces.sort_by_key(|interface| number(&interface.name));
         for (index, interface) in draft.node.interfaces.iter().enumerate() {
-            links.links[interface.link].endpoints[interface.endpoint] =
+            links.all[interface.link].endpoints[interface.endpoint] =
                 Endpoint { node: at, interface: index };
         }
     }
@@ -416,7 +415,7 @@ fn settings(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &Links) {
                 continue;
             };
             if let Some((mtu, span)) = settings.mtu {
-                let link = &links.links[interface.link];
+                let link = &links.all[interface.link];
                 if mtu > link.mtu {
                     let wrong = report(format!(
                         "the MTU {mtu} is above the {} of the link `{}`",

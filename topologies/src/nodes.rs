@@ -6,22 +6,21 @@
 //! type it names. A key that does not apply to the node's kind is an error, unless `kind` is an
 //! expression: then the node is written for several kinds and the others' keys are left aside.
 
+mod qemu;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
-use tapestry_core::{ByteCount, SimTime};
 
 use crate::diagnostics::report;
 use crate::expression::Value;
 use crate::hosts::MAX_NODES;
 use crate::keys::{self, ADDRESSED};
 use crate::read::{Fields, Reader, one_or_many};
-use crate::resolve::entries;
-use crate::resolved::{
-    Accel, Attach, Bridge, IpNet, Ipv4Net, Ipv6Net, MacAddr, NicModel, Node, NodeKind, Qemu, Route,
-};
+use crate::resolve::{entries, section};
+use crate::resolved::{Bridge, IpNet, Ipv4Net, Ipv6Net, MacAddr, Node, NodeKind, Route};
 use crate::shape::Scalar;
 use crate::source::Span;
 use crate::template::has_expression;
@@ -87,7 +86,9 @@ pub(crate) fn resolve<'t>(reader: &mut Reader<'_>, roots: &'t [Yaml]) -> Drafts<
         }
     }
     check_type_loops(reader, &types);
-    let mut drafts = Drafts { nodes: Vec::new(), by_name: HashMap::new(), complete: true };
+    // `nodes:` of another form than a map has been refused; its names are unknown.
+    let complete = section(roots, "nodes").all(|yaml| yaml.is_null() || yaml.map().is_some());
+    let mut drafts = Drafts { nodes: Vec::new(), by_name: HashMap::new(), complete };
     for entry in entries(roots, "nodes") {
         let Some(names) = reader.key_hosts(entry) else {
             drafts.complete = false;
@@ -136,22 +137,19 @@ fn resolve_entry<'t>(
             continue;
         }
         // What is wrong with one node of a list is wrong with all: say it once.
-        let draft = match &failed {
-            Some(draft) => {
-                let mut draft = draft.clone();
-                draft.node.name.clone_from(name);
-                draft
+        let draft = if let Some(draft) = &failed {
+            let mut draft = draft.clone();
+            draft.node.name.clone_from(name);
+            draft
+        } else {
+            let before = reader.problems.count();
+            reader.scope.set("index", Value::Int(i64::try_from(index).unwrap_or(i64::MAX)));
+            reader.scope.set("node", Value::Text(name.clone()));
+            let draft = resolve_node(reader, types, entry, name, index);
+            if reader.problems.count() > before {
+                failed = Some(draft.clone());
             }
-            None => {
-                let before = reader.problems.count();
-                reader.scope.set("index", Value::Int(index as i64));
-                reader.scope.set("node", Value::Text(name.clone()));
-                let draft = resolve_node(reader, types, entry, name, index);
-                if reader.problems.count() > before {
-                    failed = Some(draft.clone());
-                }
-                draft
-            }
+            draft
         };
         drafts.by_name.insert(name.clone(), drafts.nodes.len());
         drafts.nodes.push(draft);
@@ -228,7 +226,7 @@ fn resolve_node<'t>(
         "bridge" => NodeKind::Bridge,
         "hub" => NodeKind::Hub,
         "router" => NodeKind::Router,
-        _ => NodeKind::Qemu(qemu(reader, &fields)),
+        _ => NodeKind::Qemu(qemu::qemu(reader, &fields)),
     };
     let mut draft = Draft {
         node: Node {
@@ -288,59 +286,6 @@ fn check_kind(reader: &mut Reader<'_>, draft: &Draft<'_>) {
             let expected = format!("a key of kind {}", key.kinds.join(", "));
             reader.problems.add(entry.key_span, wrong.expected(expected));
         }
-    }
-}
-
-fn qemu(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Qemu {
-    let mut text = |key: &str, default: &str| {
-        fields.find(key).and_then(|yaml| reader.text(yaml)).unwrap_or_else(|| default.to_owned())
-    };
-    let (image, machine, os) =
-        (text("image", "debian"), text("machine", "pc"), text("os", ""));
-    let kernel_args = text("kernel_args", "");
-    let mut word = |key: &str| {
-        let crate::shape::Shape::Scalar(scalar) = keys::NODE.key(key)?.shape else { return None };
-        reader.checked(fields.find(key)?, scalar, key)
-    };
-    let accel = match word("accel").as_deref() {
-        Some("kvm") => Accel::Kvm,
-        Some("tcg") => Accel::Tcg,
-        _ => Accel::Auto,
-    };
-    let nic = match word("nic").as_deref() {
-        Some("e1000") => NicModel::E1000,
-        Some("e1000e") => NicModel::E1000e,
-        Some("rtl8139") => NicModel::Rtl8139,
-        Some("vmxnet3") => NicModel::Vmxnet3,
-        _ => NicModel::Virtio,
-    };
-    let attach = match word("attach").as_deref() {
-        Some("socket") => Attach::Socket,
-        _ => Attach::TapBridge,
-    };
-    Qemu {
-        image,
-        memory: fields
-            .find("memory")
-            .and_then(|yaml| reader.parsed(yaml, Scalar::Bytes, "memory"))
-            .unwrap_or(ByteCount::from_mebibytes(256)),
-        vcpus: fields
-            .find("vcpus")
-            .and_then(|yaml| reader.parsed(yaml, Scalar::Integer { min: 1, max: 255 }, "vcpus"))
-            .unwrap_or(1),
-        accel,
-        machine,
-        nic,
-        attach,
-        kernel_args,
-        extra_args: fields.find("extra_args").map_or_else(Vec::new, |yaml| {
-            one_or_many(yaml).iter().filter_map(|item| reader.text(item)).collect()
-        }),
-        os,
-        boot_timeout: fields
-            .find("boot_timeout")
-            .and_then(|yaml| crate::resolve::limit(reader, yaml, "boot_timeout"))
-            .unwrap_or(SimTime::from_secs(120)),
     }
 }
 
@@ -500,7 +445,7 @@ pub(crate) fn resolve_init(
 ) {
     for (node, (index, yaml)) in nodes.iter_mut().zip(init) {
         let Some(yaml) = yaml else { continue };
-        reader.scope.set("index", Value::Int(*index as i64));
+        reader.scope.set("index", Value::Int(i64::try_from(*index).unwrap_or(i64::MAX)));
         reader.scope.set("node", Value::Text(node.name.clone()));
         node.init = one_or_many(yaml).iter().filter_map(|item| reader.text(item)).collect();
     }

@@ -106,7 +106,7 @@ impl Reader<'_> {
     /// A scalar with its expressions computed; without any, by the core schema.
     pub(crate) fn value(&mut self, yaml: &Yaml) -> Option<Value> {
         let text = yaml.scalar()?;
-        match self.render(yaml, text)? {
+        match self.render(yaml, text).ok()? {
             Some(value) => Some(value),
             None if matches!(&yaml.data, crate::tree::Data::Scalar { plain: true, .. }) => {
                 Some(Value::from_scalar(text))
@@ -118,7 +118,11 @@ impl Reader<'_> {
     /// A scalar as text, with its expressions computed.
     pub(crate) fn text(&mut self, yaml: &Yaml) -> Option<String> {
         let text = yaml.scalar()?;
-        Some(self.render(yaml, text)?.map_or_else(|| text.to_owned(), |value| value.to_string()))
+        Some(
+            self.render(yaml, text)
+                .ok()?
+                .map_or_else(|| text.to_owned(), |value| value.to_string()),
+        )
     }
 
     /// A key of a map as text.
@@ -127,23 +131,27 @@ impl Reader<'_> {
         self.text(&Yaml { span: entry.key_span, data })
     }
 
-    fn render(&mut self, yaml: &Yaml, text: &str) -> Option<Option<Value>> {
-        match render(text, &self.scope) {
-            Ok(value) => Some(value),
-            Err(TemplateError::Expression { error, range }) => {
-                expression_problem(self.problems, yaml, text, range, &error);
-                None
-            }
-            Err(error @ TemplateError::Unclosed { .. }) => {
-                let TemplateError::Unclosed { range } = &error else { return None };
-                let span = locate(self.problems, yaml.span, text, range.clone());
-                let help =
-                    "close the expression, or write `$${` for a `${` that the shell shall see";
-                self.problems
-                    .add(span, report(error.to_string()).expected("opened here").help(help));
-                None
+    /// `Err` if something was wrong and has been recorded; `Ok(None)` without expressions.
+    fn render(&mut self, yaml: &Yaml, text: &str) -> Result<Option<Value>, ()> {
+        let errors = match render(text, &self.scope) {
+            Ok(value) => return Ok(value),
+            Err(errors) => errors,
+        };
+        for error in &errors {
+            match error {
+                TemplateError::Expression { error, range } => {
+                    expression_problem(self.problems, yaml, text, range.clone(), error);
+                }
+                TemplateError::Unclosed { range } => {
+                    let span = locate(self.problems, yaml.span, text, range.clone());
+                    let help =
+                        "close the expression, or write `$${` for a `${` that the shell shall see";
+                    let wrong = report(error.to_string()).expected("opened here");
+                    self.problems.add(span, wrong.help(help));
+                }
             }
         }
+        Err(())
     }
 
     /// A scalar of a kind, as text that the kind accepts.
@@ -152,7 +160,7 @@ impl Reader<'_> {
         match scalar.complaint(&text) {
             None => Some(text),
             Some(wrong) => {
-                self.problems.add(yaml.span, wrong_value(wrong, scalar, key, &text));
+                self.problems.add(yaml.span, wrong_value(&wrong, scalar, key, &text));
                 None
             }
         }

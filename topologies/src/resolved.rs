@@ -186,7 +186,7 @@ pub enum NicModel {
     E1000e,
     /// Realtek 8139.
     Rtl8139,
-    /// VMware's vmxnet3.
+    /// `VMware`'s `vmxnet3`.
     Vmxnet3,
 }
 

@@ -120,7 +120,7 @@ fn resolve_task(
     }
     let mut metrics = IndexMap::new();
     for entry in yaml.get("metrics").and_then(Yaml::map).unwrap_or_default() {
-        if let Some(metric) = metric(reader, &entry.value, &commands, &stop, complete) {
+        if let Some(metric) = metric(reader, entry, &commands, &stop, complete) {
             metrics.insert(entry.key.clone(), metric);
         }
         known.declare(reader, entry);
@@ -161,7 +161,7 @@ fn commands(
                 complete = false;
                 continue;
             }
-            reader.scope.set("index", Value::Int(index as i64));
+            reader.scope.set("index", Value::Int(i64::try_from(index).unwrap_or(i64::MAX)));
             reader.scope.set("node", Value::Text(node.clone()));
             let list = entry.value.list().unwrap_or(std::slice::from_ref(&entry.value));
             for (number, item) in list.iter().enumerate() {
@@ -248,12 +248,13 @@ fn command(
 
 fn metric(
     reader: &mut Reader<'_>,
-    yaml: &Yaml,
+    entry: &Entry,
     commands: &[Command],
     stop: &[String],
     complete: bool,
 ) -> Option<Metric> {
-    let short = yaml.scalar().map(|_| yaml);
+    let yaml = &entry.value;
+    let short = yaml.scalar().map(|_| (yaml, entry.key.as_str()));
     let sources = || {
         commands.iter().map(|command| command.name.as_str()).chain(stop.iter().map(String::as_str))
     };
@@ -304,14 +305,14 @@ fn metric(
             }
         },
     };
-    let written = short.or_else(|| yaml.get("regex"));
+    let written = short.or_else(|| Some((yaml.get("regex")?, "regex")));
     let take = match (written, yaml.get("json")) {
-        (Some(regex), None) => {
+        (Some((regex, key)), None) => {
             let pick = match yaml.get("pick") {
                 Some(pick) => self::pick(reader, pick)?,
                 None => Pick::Last,
             };
-            let pattern = reader.checked(regex, Scalar::Regex, "regex")?;
+            let pattern = reader.checked(regex, Scalar::Regex, key)?;
             check_groups(reader, &pattern, pick, regex.span)?;
             Take::Regex { pattern, pick }
         }

@@ -75,12 +75,13 @@ fn closing_brace(text: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// Puts values in. `None` means that there is no expression at all.
-pub(crate) fn render(text: &str, scope: &Scope) -> Result<Option<Value>, TemplateError> {
+/// Puts values in. `None` means that there is no expression at all. All that is wrong comes back,
+/// at least one error.
+pub(crate) fn render(text: &str, scope: &Scope) -> Result<Option<Value>, Vec<TemplateError>> {
     if !has_expression(text) {
         return Ok(None);
     }
-    let pieces = pieces(text)?;
+    let pieces = pieces(text).map_err(|error| vec![error])?;
     let value = |range: &Range<usize>| {
         evaluate(&text[range.clone()], scope).map_err(|error| {
             let range = within(range, &error);
@@ -88,16 +89,20 @@ pub(crate) fn render(text: &str, scope: &Scope) -> Result<Option<Value>, Templat
         })
     };
     if let [Piece::Expression(range)] = pieces.as_slice() {
-        return value(range).map(Some);
+        return value(range).map(Some).map_err(|error| vec![error]);
     }
     let mut whole = String::with_capacity(text.len());
+    let mut errors = Vec::new();
     for piece in &pieces {
         match piece {
             Piece::Text(text) => whole.push_str(text),
-            Piece::Expression(range) => whole.push_str(&value(range)?.to_string()),
+            Piece::Expression(range) => match value(range) {
+                Ok(value) => whole.push_str(&value.to_string()),
+                Err(error) => errors.push(error),
+            },
         }
     }
-    Ok(Some(Value::Text(whole)))
+    if errors.is_empty() { Ok(Some(Value::Text(whole))) } else { Err(errors) }
 }
 
 /// The bytes of the whole text that an expression's error is about.
@@ -154,11 +159,19 @@ mod tests {
 
     #[test]
     fn errors_point_into_the_text() {
-        let text = "iperf -b ${pps}pps";
-        let Err(TemplateError::Expression { range, .. }) = render(text, &scope()) else {
+        let text = "iperf -b ${pps}pps ${n} ${x}";
+        let Err(errors) = render(text, &scope()) else {
             panic!("an unknown name must be an error")
         };
-        assert_eq!(&text[range], "pps");
-        assert_eq!(render("a ${n", &scope()), Err(TemplateError::Unclosed { range: 2..4 }));
+        let parts: Vec<&str> = errors
+            .iter()
+            .map(|error| match error {
+                TemplateError::Expression { range, .. } | TemplateError::Unclosed { range } => {
+                    &text[range.clone()]
+                }
+            })
+            .collect();
+        assert_eq!(parts, ["pps", "x"]);
+        assert_eq!(render("a ${n", &scope()), Err(vec![TemplateError::Unclosed { range: 2..4 }]));
     }
 }

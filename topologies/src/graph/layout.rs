@@ -20,7 +20,7 @@ const FORCED: usize = 250;
 /// Steps of the force model; it has come to rest by then.
 const STEPS: u32 = 300;
 /// Longest line before it turns back.
-const LINE: usize = 12;
+const LINE: usize = 8;
 
 /// A point for each of `count` vertices. Deterministic.
 pub(super) fn layout(count: usize, edges: &[(usize, usize)]) -> Vec<Point> {

@@ -9,8 +9,8 @@ use super::layout::{Point, layout};
 use super::{end_label, link_label};
 use crate::resolved::{NodeKind, Topology};
 
-/// Pixels per edge length: room for two interface labels between two boxes.
-const SCALE: f64 = 230.0;
+/// Pixels per edge length: room for two addresses and a link's label between two boxes.
+const SCALE: f64 = 320.0;
 const MARGIN: f64 = 70.0;
 const BOX: [f64; 2] = [92.0, 44.0];
 /// Space for title and legend above the drawing.
@@ -84,11 +84,11 @@ pub fn svg(topology: &Topology) -> String {
             .map(|interface| format!("{} {}", end_label(interface, " "), interface.mac))
             .collect();
         let size = if node.name.len() > 11 { " style=\"font-size:10px\"" } else { "" };
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<g><title>{}</title><rect class=\"node\" x=\"{:.1}\" y=\"{:.1}\" width=\"{}\" height=\"{}\" rx=\"8\" \
              fill=\"{fill}\" stroke=\"{stroke}\"/><text class=\"name\" x=\"{x:.1}\" y=\"{:.1}\"{size}>{}</text>\
-             <text class=\"kind\" x=\"{x:.1}\" y=\"{:.1}\">{}</text></g>\n",
+             <text class=\"kind\" x=\"{x:.1}\" y=\"{:.1}\">{}</text></g>",
             escaped(&format!("{} ({})\n{}", node.name, node.kind.as_str(), interfaces.join("\n"))),
             x - BOX[0] / 2.0,
             y - BOX[1] / 2.0,
@@ -224,7 +224,7 @@ fn links(out: &mut String, topology: &Topology, points: &[Point]) {
         let end = |at: usize| {
             let end = link.endpoints[at];
             let node = &topology.nodes[end.node];
-            (points[end.node], end_label(&node.interfaces[end.interface], " "))
+            (points[end.node], end_label(&node.interfaces[end.interface], "\n"))
         };
         let title = escaped(&format!("{}: {label}", link.name));
         let mut edge = |from: Point, to: Point| {
@@ -238,9 +238,9 @@ fn links(out: &mut String, topology: &Topology, points: &[Point]) {
             let ((from, tail), (to, head)) = (end(0), end(1));
             edge(from, to);
             if labelled {
-                text(&mut labels, "link", along(from, to, 0.5), 15.0, &label);
-                text(&mut labels, "end", near(from, to), -6.0, &tail);
-                text(&mut labels, "end", near(to, from), -6.0, &head);
+                text(&mut labels, "link", along(from, to, 0.5), &two_lines(&label));
+                text(&mut labels, "end", near(from, to), &tail);
+                text(&mut labels, "end", near(to, from), &head);
             }
         } else {
             let centre = points[hub];
@@ -249,7 +249,7 @@ fn links(out: &mut String, topology: &Topology, points: &[Point]) {
                 let (from, tail) = end(at);
                 edge(from, centre);
                 if labelled {
-                    text(&mut labels, "end", near(from, centre), -6.0, &tail);
+                    text(&mut labels, "end", near(from, centre), &tail);
                 }
             }
             let _ = writeln!(
@@ -257,7 +257,12 @@ fn links(out: &mut String, topology: &Topology, points: &[Point]) {
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"9\" fill=\"#f5f7fa\" stroke=\"#7b8794\"><title>{title}</title></circle>",
                 centre[0], centre[1]
             );
-            text(&mut labels, "link", centre, 22.0, &format!("{} {label}", link.name));
+            text(
+                &mut labels,
+                "link",
+                [centre[0], centre[1] + 26.0],
+                &format!("{}\n{label}", link.name),
+            );
         }
     }
     out.push_str(&labels);
@@ -270,16 +275,24 @@ fn along(from: Point, to: Point, share: f64) -> Point {
 /// A point on the edge just outside a node's box.
 fn near(from: Point, to: Point) -> Point {
     let (dx, dy) = ((to[0] - from[0]).abs().max(1e-6), (to[1] - from[1]).abs().max(1e-6));
-    let outside = ((BOX[0] / 2.0 + 34.0) / dx).min((BOX[1] / 2.0 + 18.0) / dy);
+    let outside = ((BOX[0] / 2.0 + 38.0) / dx).min((BOX[1] / 2.0 + 20.0) / dy);
     along(from, to, outside.min(0.45))
 }
 
-fn text(out: &mut String, class: &str, at: Point, shift: f64, text: &str) {
-    let _ = writeln!(
-        out,
-        "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        at[0],
-        at[1] + shift,
-        escaped(text)
-    );
+/// The channel above the line, its figures below.
+fn two_lines(label: &str) -> String {
+    label.replacen(' ', "\n", 1)
+}
+
+/// Lines of text around a point: the first above it, the others below.
+fn text(out: &mut String, class: &str, at: Point, text: &str) {
+    for (number, line) in text.lines().enumerate() {
+        let _ = writeln!(
+            out,
+            "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            at[0],
+            at[1] - 4.0 + 14.0 * number as f64,
+            escaped(line)
+        );
+    }
 }
