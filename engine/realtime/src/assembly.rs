@@ -15,6 +15,7 @@ use tapestry_core::{Streams, SyncPolicy};
 use tapestry_models::{BuildError, FramePool, LinkConfig, NetworkBuilder, PortId};
 use tokio::sync::watch;
 
+use crate::capture::{Captures, Recorder, ring_records};
 use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::groups::{Shape, spread};
@@ -72,10 +73,13 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         };
     }
     let (report, failure) = watch::channel(None);
-    let mut plane = DataPlane { clock, workers: Vec::new(), links: placed, meters, failure };
-    for (index, draft) in drafts.into_iter().enumerate() {
+    let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();
+    let (captures, recorders) = Captures::start(config.captures, &placed, &rings, clock)?;
+    let mut plane =
+        DataPlane { clock, workers: Vec::new(), links: placed, meters, failure, captures };
+    for ((index, draft), recorder) in drafts.into_iter().enumerate().zip(recorders) {
         // On an error, dropping `plane` stops the workers started so far.
-        plane.workers.push(draft.start(index, &settings, report.clone())?);
+        plane.workers.push(draft.start(index, &settings, report.clone(), recorder)?);
     }
     Ok(plane)
 }
@@ -170,12 +174,19 @@ impl Draft {
         Ok(Placed { name, worker, id, endpoints })
     }
 
+    /// Bytes of a frame buffer for these links.
+    fn buffer_bytes(&self) -> usize {
+        // One byte more than the longest frame, so that a longer one is still too long when cut.
+        (self.largest_mtu as usize + HEADER_BYTES + 1).next_multiple_of(BUFFER_STEP)
+    }
+
     /// Starts the thread; returns when it is set up.
     fn start(
         self,
         index: usize,
         settings: &Settings,
         report: FailureSender,
+        recorder: Option<Recorder>,
     ) -> Result<Handle, StartError> {
         let subject = name_links(&self.links);
         let refused = |source: nix::Error| StartError::Worker {
@@ -186,7 +197,7 @@ impl Draft {
         let wake = Arc::new(EventFd::from_flags(flags).map_err(refused)?);
         let (inbox, messages) = unbounded();
         let links = self.links.clone();
-        let worker = self.into_worker(settings, messages, Arc::clone(&wake), refused)?;
+        let worker = self.into_worker(settings, messages, Arc::clone(&wake), recorder, refused)?;
 
         let last = Arc::new(Mutex::new(None));
         let cpu = match settings.pin_to.as_slice() {
@@ -213,16 +224,21 @@ impl Draft {
         settings: &Settings,
         inbox: Receiver<Message>,
         wake: Arc<EventFd>,
+        recorder: Option<Recorder>,
         refused: impl Fn(nix::Error) -> StartError,
     ) -> Result<Worker, StartError> {
-        // One byte more than the longest frame, so that a longer one is still too long when cut.
-        let buffer_bytes =
-            (self.largest_mtu as usize + HEADER_BYTES + 1).next_multiple_of(BUFFER_STEP);
+        let buffer_bytes = self.buffer_bytes();
+        let mut frames = (settings.memory_limit / buffer_bytes).max(1);
+        let mut network = self.builder.build();
+        if let Some(recorder) = recorder {
+            frames += ring_records(buffer_bytes);
+            network.set_trace(Some(Box::new(recorder)));
+        }
         let parts = WorkerParts {
             clock: settings.clock,
             sync: settings.sync,
-            network: self.builder.build(),
-            pool: FramePool::new(buffer_bytes, (settings.memory_limit / buffer_bytes).max(1)),
+            network,
+            pool: FramePool::new(buffer_bytes, frames),
             ports: self.ports,
             by_port: self.by_port,
             links: self.links,

@@ -15,6 +15,7 @@
 //! Reference: `docs/architecture.md`, "How a frame travels".
 
 mod assembly;
+mod capture;
 mod clock;
 mod failure;
 mod groups;
@@ -29,6 +30,7 @@ mod spin;
 mod sys;
 mod worker;
 
+pub use capture::{CaptureError, CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
 pub use clock::WallClock;
 pub use failure::{Failure, FailureWatch};
 pub use ledger::Lateness;

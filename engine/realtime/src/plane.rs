@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::assembly;
+use crate::capture::{CaptureError, Captures};
 use crate::clock::WallClock;
 use crate::failure::{Failure, FailureWatch};
 use crate::ledger::Lateness;
@@ -41,6 +42,9 @@ pub enum StartError {
         /// The index given.
         device: usize,
     },
+    /// A capture cannot be made.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The kernel refused a descriptor or a thread.
     #[error(
         "cannot set up the worker of {subject}: {source}; if too many files are open, raise the \
@@ -99,6 +103,7 @@ pub struct DataPlane {
     /// One per port, in the order of links and endpoints; `None` where it has no interface.
     pub(crate) meters: Vec<Option<InterfaceMeter>>,
     pub(crate) failure: watch::Receiver<Option<Failure>>,
+    pub(crate) captures: Captures,
 }
 
 /// A worker's thread, from outside.
@@ -200,7 +205,9 @@ impl DataPlane {
         self.end_workers();
         let states: Vec<_> = self.workers.iter().map(|worker| worker.last.lock().take()).collect();
         let snapshot = self.join(self.clock.now(), &states);
-        FinalReport { snapshot, failure: self.failure.borrow().clone() }
+        let captures = self.captures.finish();
+        let snapshot = Snapshot { captures_skipped: self.captures.skipped(), ..snapshot };
+        FinalReport { snapshot, captures, failure: self.failure.borrow().clone() }
     }
 
     fn end_workers(&mut self) {
@@ -264,6 +271,7 @@ impl DataPlane {
                 .collect(),
             notices: known().flat_map(|s| s.notices.iter().cloned()).collect(),
             notices_skipped: known().map(|s| s.notices_skipped).sum(),
+            captures_skipped: self.captures.skipped(),
         }
     }
 }

@@ -11,6 +11,7 @@
 use serde::Serialize;
 use tapestry_core::SimTime;
 
+use crate::capture::CaptureReport;
 use crate::ledger::Lateness;
 use crate::meter::InterfaceCounters;
 use crate::poller::WaitBackend;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub notices: Vec<Notice>,
     /// Notices beyond the number each worker keeps.
     pub notices_skipped: u64,
+    /// Frames that captures had to leave out (see [`FinalReport::captures`] for where).
+    pub captures_skipped: u64,
 }
 
 impl Snapshot {
@@ -149,6 +152,9 @@ pub struct FinalReport {
     /// The last state.
     #[serde(flatten)]
     pub snapshot: Snapshot,
+    /// What came of the captures, in the order of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<CaptureReport>,
     /// Why it ended early, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<crate::Failure>,

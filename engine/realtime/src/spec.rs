@@ -6,6 +6,7 @@
 use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_models::LinkConfig;
 
+use crate::capture::CaptureSpec;
 use crate::clock::WallClock;
 use crate::port::Port;
 use crate::spin::SpinPolicy;
@@ -37,10 +38,14 @@ pub struct DataPlaneConfig {
     /// Most bytes of frame buffers one worker holds. Beyond it, frames stay with the nodes'
     /// interfaces until others have left.
     pub memory_limit: usize,
+    /// What is captured. Each worker with a captured link may hold up to 24 MiB of frames more,
+    /// those that wait to be written.
+    pub captures: Vec<CaptureSpec>,
 }
 
 impl DataPlaneConfig {
-    /// Best effort, one worker per core, default spinning, normal priority, seed 1 and run 0.
+    /// Best effort, one worker per core, default spinning, normal priority, seed 1 and run 0, no
+    /// captures.
     pub fn new(clock: WallClock, links: Vec<LinkSpec>) -> Self {
         Self {
             links,
@@ -54,6 +59,7 @@ impl DataPlaneConfig {
             realtime_priority: None,
             pin_to: Vec::new(),
             memory_limit: DEFAULT_MEMORY_LIMIT,
+            captures: Vec::new(),
         }
     }
 }
