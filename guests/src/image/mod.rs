@@ -26,7 +26,7 @@ mod kernel;
 mod modules;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod users;
 

@@ -1,24 +1,270 @@
-//! The image cache, and a build from real packages.
+//! The image cache, imports, and builds from real packages.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use super::*;
 
-/// Builds the default image in the machine's cache, where guests of other tests find it.
-#[test]
-fn image_builds_and_a_second_build_returns_it() {
-    let cache = cache_dir().expect("a place for the cache");
-    let options = BuildOptions {
+/// The default image in the machine's cache, built if it is not there.
+pub(crate) fn default_image() -> Result<Image, ImageError> {
+    build(&BuildOptions {
         name: DEFAULT_NAME.into(),
         packages: Vec::new(),
         flavour: Flavour::Cloud,
         refresh: false,
-        cache_dir: cache.clone(),
+        cache_dir: cache_dir()?,
         progress: &|step| println!("{step}"),
-    };
-    let image = build(&options).expect("the image builds");
+    })
+}
+
+/// Whether images can be built here; says why a test does not run where they cannot.
+fn apt_is_here() -> bool {
+    let here = std::process::Command::new("apt-get").arg("--version").output().is_ok();
+    if !here {
+        println!("not run: there is no apt-get, so no image can be built");
+    }
+    here
+}
+
+fn cache() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn options(cache: &Path, name: &str) -> ImportOptions {
+    let kernel = cache.join("own-kernel");
+    let mut bytes = vec![0; 0x300];
+    bytes[0x202..0x206].copy_from_slice(b"HdrS");
+    fs::write(&kernel, bytes).expect("written");
+    ImportOptions {
+        name: name.into(),
+        kernel: Some(kernel),
+        os: "linux".into(),
+        ..ImportOptions::default()
+    }
+}
+
+#[test]
+fn image_builds_and_a_second_build_returns_it() {
+    if !apt_is_here() {
+        return;
+    }
+    let image = default_image().expect("the image builds");
+    let cache = cache_dir().expect("a place");
     assert_eq!(find(&cache, DEFAULT_NAME).expect("it is there"), image);
-    let again = build(&options).expect("it is there already");
-    assert_eq!(again, image);
+    let steps = std::cell::RefCell::new(Vec::new());
+    let again = build(&BuildOptions {
+        name: DEFAULT_NAME.into(),
+        packages: Vec::new(),
+        flavour: Flavour::Cloud,
+        refresh: false,
+        cache_dir: cache,
+        progress: &|step| steps.borrow_mut().push(step),
+    });
+    assert_eq!(again.expect("it is there already"), image);
+    assert_eq!(steps.into_inner(), [Progress::Cached]);
+    for package in ["busybox-static", "iperf", "iperf3", "iproute2", "iputils-ping", "tcpdump"] {
+        assert!(image.packages.contains_key(package), "{package}");
+    }
+}
+
+#[test]
+fn image_builds_twice_to_the_same_bytes_and_takes_extra_packages() {
+    if !apt_is_here() {
+        return;
+    }
+    // Packages come from the machine's cache; the two builds share nothing else.
+    let shared = cache_dir().expect("a place").join("debs");
+    default_image().expect("the image builds");
+    let make = || {
+        let cache = cache();
+        fs::create_dir_all(cache.path().join("debs")).expect("made");
+        for deb in fs::read_dir(&shared).expect("the default image left packages").flatten() {
+            let to = cache.path().join("debs").join(deb.file_name());
+            std::os::unix::fs::symlink(deb.path(), to).expect("linked");
+        }
+        let image = build(&BuildOptions {
+            name: "with-socat".into(),
+            packages: vec!["socat".into()],
+            flavour: Flavour::Cloud,
+            refresh: false,
+            cache_dir: cache.path().into(),
+            progress: &|_| {},
+        });
+        (image.expect("the image builds"), cache)
+    };
+    let ((one, _one), (two, _two)) = (make(), make());
+    assert_eq!(one.hash, two.hash);
+    assert!(one.packages.contains_key("socat"));
+    let read = |path: &Option<PathBuf>| fs::read(path.as_ref().expect("named")).expect("there");
+    assert!(read(&one.boot.initrd) == read(&two.boot.initrd), "the archives differ");
+    assert!(read(&one.boot.kernel) == read(&two.boot.kernel), "the kernels differ");
+    let mut initrd = Vec::new();
+    lz4_flex::frame::FrameDecoder::new(read(&one.boot.initrd).as_slice())
+        .read_to_end(&mut initrd)
+        .expect("LZ4");
+    for path in ["usr/bin/socat\0", "usr/bin/tcpdump\0", "usr/sbin/modprobe\0", "dev/console\0"] {
+        let found = initrd.windows(path.len()).any(|bytes| bytes == path.as_bytes());
+        assert!(found, "{path}");
+    }
+    assert!(!initrd.windows(14).any(|bytes| bytes == b"usr/share/doc/"));
+}
+
+#[test]
+fn an_unknown_package_is_named_and_leaves_no_image() {
+    if !apt_is_here() {
+        return;
+    }
+    let cache = cache();
+    let error = build(&BuildOptions {
+        name: "x".into(),
+        packages: vec!["no-such-package-anywhere".into()],
+        flavour: Flavour::Cloud,
+        refresh: false,
+        cache_dir: cache.path().into(),
+        progress: &|_| {},
+    });
+    let text = error.expect_err("there is no such package").to_string();
+    assert!(text.contains("`no-such-package-anywhere`"), "{text}");
+    assert_eq!(list(cache.path()).expect("readable"), []);
+}
+
+#[test]
+fn an_imported_image_is_listed_found_and_removed() {
+    let cache = cache();
+    let image = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    assert_eq!(image.kernel_args, "console=ttyS0 panic=-1");
+    assert_eq!(list(cache.path()).expect("readable"), [image.clone()]);
+    assert_eq!(find(cache.path(), "mine").expect("there"), image);
+    // A second name shares the file and keeps it when the first goes.
+    let other = import(&options(cache.path(), "other"), cache.path()).expect("imported");
+    assert_eq!(other.boot, image.boot);
+    remove(cache.path(), "mine").expect("removed");
+    assert_eq!(find(cache.path(), "other").expect("still there"), other);
+    remove(cache.path(), "other").expect("removed");
+    assert!(!other.boot.kernel.expect("a kernel").exists());
+    let error = remove(cache.path(), "other").expect_err("gone").to_string();
+    assert!(error.contains("no image `other`"), "{error}");
+}
+
+#[test]
+fn a_replaced_image_leaves_no_files_behind() {
+    let cache = cache();
+    let first = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    let mut changed = options(cache.path(), "mine");
+    let initrd = cache.path().join("own-initrd");
+    fs::write(&initrd, "archive").expect("written");
+    changed.initrd = Some(initrd);
+    let second = import(&changed, cache.path()).expect("imported");
+    assert_ne!(first.hash, second.hash);
+    assert!(!first.boot.kernel.expect("a kernel").exists());
+    assert!(second.boot.initrd.expect("an archive").exists());
+}
+
+#[test]
+fn what_a_killed_build_left_is_swept_and_never_taken_for_an_image() {
+    let cache = cache();
+    let leaving = cache.path().join("unfinished-abc");
+    fs::create_dir_all(leaving.join("image")).expect("made");
+    fs::create_dir_all(cache.path().join("store/half")).expect("made");
+    assert_eq!(list(cache.path()).expect("readable"), []);
+    import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    assert!(!leaving.exists());
+    assert!(!cache.path().join("store/half").exists());
+}
+
+#[test]
+fn a_damaged_description_is_named_and_the_others_are_listed() {
+    let cache = cache();
+    let image = import(&options(cache.path(), "good"), cache.path()).expect("imported");
+    fs::write(cache.path().join("images/bad.json"), "{").expect("written");
+    assert_eq!(list(cache.path()).expect("readable"), [image]);
+    let error = find(cache.path(), "bad").expect_err("damaged").to_string();
+    assert!(error.contains("images/bad.json"), "{error}");
+}
+
+#[test]
+fn an_image_whose_file_is_gone_says_which() {
+    let cache = cache();
+    let image = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    let kernel = image.boot.kernel.expect("a kernel");
+    fs::remove_file(&kernel).expect("removed");
+    let error = find(cache.path(), "mine").expect_err("incomplete").to_string();
+    assert!(error.contains(&kernel.display().to_string()), "{error}");
+}
+
+#[test]
+fn names_never_leave_the_cache() {
+    let cache = cache();
+    for name in ["", ".", "..", "../x", "a/b", "-x", "a b", "ä", &"x".repeat(101)] {
+        assert!(matches!(find(cache.path(), name), Err(StoreError::Name { .. })), "{name}");
+        assert!(matches!(remove(cache.path(), name), Err(StoreError::Name { .. })), "{name}");
+        let error = import(&options(cache.path(), name), cache.path()).expect_err("refused");
+        assert!(matches!(error, ImportError::Store(StoreError::Name { .. })), "{name}");
+    }
+}
+
+#[test]
+fn imports_that_cannot_boot_are_refused() {
+    let cache = cache();
+    let nothing = ImportOptions { name: "x".into(), ..ImportOptions::default() };
+    let error = import(&nothing, cache.path()).expect_err("nothing to boot");
+    assert!(matches!(error, ImportError::Nothing { .. }));
+    let lone = ImportOptions { initrd: Some("/dev/null".into()), ..nothing.clone() };
+    let error = import(&lone, cache.path()).expect_err("no kernel");
+    assert!(matches!(error, ImportError::NeedsKernel { .. }));
+    let text = cache.path().join("text");
+    fs::write(&text, "hello").expect("written");
+    let kernel = ImportOptions { kernel: Some(text.clone()), ..nothing.clone() };
+    assert!(matches!(import(&kernel, cache.path()), Err(ImportError::Unlike { .. })));
+    let disk = ImportOptions { disk: Some(text), ..nothing.clone() };
+    assert!(matches!(import(&disk, cache.path()), Err(ImportError::Unlike { .. })));
+    let gone = ImportOptions { disk: Some("/nonexistent/disk".into()), ..nothing };
+    let error = import(&gone, cache.path()).expect_err("no such file").to_string();
+    assert!(error.contains("/nonexistent/disk"), "{error}");
+}
+
+#[test]
+fn disks_are_told_apart_by_their_content() {
+    let cache = cache();
+    for (name, head, format) in [
+        ("raw", &b"\xfa\xb8"[..], Some(DiskFormat::Raw)),
+        ("qcow2", b"QFI\xfb", Some(DiskFormat::Qcow2)),
+        ("vmdk", b"KDMV", None),
+        ("packed", b"\x1f\x8b", None),
+    ] {
+        let path = cache.path().join(name);
+        let mut bytes = head.to_vec();
+        bytes.resize(1024, 0);
+        fs::write(&path, bytes).expect("written");
+        let options = ImportOptions {
+            name: name.into(),
+            disk: Some(path),
+            os: "debian".into(),
+            ..ImportOptions::default()
+        };
+        let found = import(&options, cache.path()).map(|image| image.boot.disk.map(|d| d.format));
+        assert_eq!(found.ok().flatten(), format, "{name}");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_named() {
+    let error = import(&options(cache().path(), "x"), Path::new("/proc/nowhere"));
+    let text = error.expect_err("not writable").to_string();
+    assert!(text.contains("/proc/nowhere"), "{text}");
+}
+
+#[test]
+fn dates_are_those_of_the_calendar() {
+    for (seconds, expected) in [
+        (0, "1970-01-01T00:00:00Z"),
+        (951_782_399, "2000-02-28T23:59:59Z"),
+        (951_782_400, "2000-02-29T00:00:00Z"),
+        (1_709_251_199, "2024-02-29T23:59:59Z"),
+        (1_735_689_599, "2024-12-31T23:59:59Z"),
+        (4_107_542_400, "2100-03-01T00:00:00Z"),
+    ] {
+        assert_eq!(store::rfc3339(seconds), expected);
+    }
 }
