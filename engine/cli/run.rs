@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use tapestry_core::SyncPolicy;
+use tapestry_core::{ByteCount, SyncPolicy};
 use tapestry_lab::control;
-use tapestry_lab::lab::LabOptions;
+use tapestry_lab::lab::{Captures, LabOptions};
 use tapestry_lab::results::Outcome;
 use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
 use tapestry_lab::sandbox;
+use tapestry_realtime::{CaptureSpec, CaptureTarget};
 use tapestry_topologies::resolved::NodeKind;
 
 use crate::files::FileArgs;
@@ -43,6 +44,21 @@ pub(crate) struct Args {
     /// Pin the workers to these CPUs, in turn
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     pin: Vec<usize>,
+    /// Capture a link into captures/ as pcapng: all, LINK, LINK:NODE or LINK:NODE:INTERFACE
+    #[arg(long = "capture", value_name = "WHAT")]
+    captures: Vec<CaptureTarget>,
+    /// Bytes of each frame that captures keep [default: whole frames]
+    #[arg(long, value_name = "BYTES")]
+    snap_length: Option<usize>,
+    /// Size of a capture file before the next is begun
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    capture_size: ByteCount,
+    /// Files kept of each capture; beyond them the oldest is deleted
+    #[arg(long, value_name = "N", default_value_t = CaptureSpec::FILES)]
+    capture_files: usize,
+    /// Let PROGRAM move the frames instead of the data plane, to compare them
+    #[arg(long, value_name = "PROGRAM", hide_short_help = true)]
+    forwarder: Option<String>,
     /// Say only what went wrong
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
@@ -103,6 +119,13 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
             workers: args.workers,
             realtime_priority: args.realtime_priority,
             pin_to: args.pin.clone(),
+            captures: Captures {
+                targets: args.captures.clone(),
+                snap_length: args.snap_length.unwrap_or(CaptureSpec::SNAP_LENGTH),
+                file_bytes: args.capture_size.as_bytes(),
+                files: args.capture_files,
+            },
+            forwarder: args.forwarder.clone(),
         },
     };
 

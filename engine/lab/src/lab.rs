@@ -12,13 +12,14 @@ use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, StoreError};
 use tapestry_guests::os;
 use tapestry_realtime::{
-    DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot, SpinPolicy, StartError,
-    WallClock,
+    CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot,
+    SpinPolicy, StartError, WallClock,
 };
 use tapestry_topologies::resolved::{NodeKind, Topology};
 
 use crate::assemble::{AssembleError, Assembly, assemble};
 use crate::event::{Event, Events};
+use crate::forwarder::{self, ForwarderError};
 use crate::net::{LabNet, NetError};
 use crate::node::{Ground, NodeError, Prepared, RunningNode, bring_up};
 use crate::results::NodeReport;
@@ -61,6 +62,9 @@ pub enum LabError {
     /// The data plane did not start.
     #[error(transparent)]
     Plane(#[from] StartError),
+    /// The program in the data plane's place did not start.
+    #[error(transparent)]
+    Forwarder(#[from] ForwarderError),
 }
 
 /// How a lab is to run, beyond what its topology says.
@@ -76,6 +80,57 @@ pub struct LabOptions {
     pub realtime_priority: Option<u8>,
     /// CPUs that workers are pinned to.
     pub pin_to: Vec<usize>,
+    /// What is captured.
+    pub captures: Captures,
+    /// A program that moves the frames instead of the data plane (see [`crate::forwarder`]).
+    pub forwarder: Option<String>,
+}
+
+/// Which links are captured, and how much of them.
+#[derive(Debug, Clone)]
+pub struct Captures {
+    /// The links.
+    pub targets: Vec<CaptureTarget>,
+    /// Bytes kept of each frame; 0 keeps whole frames.
+    pub snap_length: usize,
+    /// Bytes after which a file is closed and the next begun.
+    pub file_bytes: u64,
+    /// Files kept of each capture.
+    pub files: usize,
+}
+
+impl Default for Captures {
+    fn default() -> Self {
+        Self {
+            targets: Vec::new(),
+            snap_length: CaptureSpec::SNAP_LENGTH,
+            file_bytes: CaptureSpec::FILE_BYTES,
+            files: CaptureSpec::FILES,
+        }
+    }
+}
+
+impl Captures {
+    /// What the data plane is told, over the links of a topology.
+    fn specs(&self, topology: &Topology, directory: &Path) -> Vec<CaptureSpec> {
+        let spec = |link: &str, endpoint: Option<String>| CaptureSpec {
+            endpoint,
+            snap_length: self.snap_length,
+            file_bytes: self.file_bytes,
+            files: self.files,
+            ..CaptureSpec::new(link, directory)
+        };
+        let mut specs = Vec::new();
+        for target in &self.targets {
+            match target {
+                CaptureTarget::All => {
+                    specs.extend(topology.links.iter().map(|link| spec(&link.name, None)));
+                }
+                CaptureTarget::Link { link, endpoint } => specs.push(spec(link, endpoint.clone())),
+            }
+        }
+        specs
+    }
 }
 
 /// A running lab.
@@ -84,7 +139,9 @@ pub struct Lab {
     directory: PathBuf,
     events: Events,
     plane: Arc<Mutex<Option<DataPlane>>>,
-    failure: FailureWatch,
+    failure: Option<FailureWatch>,
+    /// Ends when dropped.
+    foreign: Option<tokio::process::Child>,
     /// Nodes that are up, in the order they came up.
     pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
     /// Reports on all nodes, in the topology's order.
@@ -139,18 +196,24 @@ impl Lab {
     ) -> Result<(Self, Assembled), LabError> {
         let net = LabNet::open().await?;
         let Assembly { links, devices, plugs } = assemble(&topology)?;
-        let config = DataPlaneConfig {
-            sync: options.sync.unwrap_or(topology.sync),
-            workers: options.workers,
-            seed: options.seed.unwrap_or(topology.seed),
-            spin: SpinPolicy::default(),
-            realtime_priority: options.realtime_priority,
-            pin_to: options.pin_to.clone(),
-            devices,
-            ..DataPlaneConfig::new(WallClock::start(), links)
+        let (plane, foreign) = match &options.forwarder {
+            Some(program) => (None, Some(forwarder::start(program, &links)?)),
+            None => {
+                let config = DataPlaneConfig {
+                    sync: options.sync.unwrap_or(topology.sync),
+                    workers: options.workers,
+                    seed: options.seed.unwrap_or(topology.seed),
+                    spin: SpinPolicy::default(),
+                    realtime_priority: options.realtime_priority,
+                    pin_to: options.pin_to.clone(),
+                    captures: options.captures.specs(&topology, &directory.join("captures")),
+                    devices,
+                    ..DataPlaneConfig::new(WallClock::start(), links)
+                };
+                (Some(DataPlane::start(config)?), None)
+            }
         };
-        let plane = DataPlane::start(config)?;
-        let failure = plane.failure();
+        let failure = plane.as_ref().map(DataPlane::failure);
         let reports = topology
             .nodes
             .iter()
@@ -168,8 +231,9 @@ impl Lab {
             topology,
             directory: directory.to_owned(),
             events,
-            plane: Arc::new(Mutex::new(Some(plane))),
+            plane: Arc::new(Mutex::new(plane)),
             failure,
+            foreign,
             nodes: Arc::new(RwLock::new(Vec::new())),
             reports,
             net,
@@ -240,9 +304,22 @@ impl Lab {
         self.nodes.read().iter().find(|node| node.name == name).cloned()
     }
 
-    /// Tells when the data plane fails.
-    pub fn failure(&self) -> FailureWatch {
-        self.failure.clone()
+    /// Returns when the data plane has failed; the final report says why.
+    pub fn failed(&self) -> impl Future<Output = ()> + use<> {
+        let watch = self.failure.clone();
+        async move {
+            if let Some(mut watch) = watch
+                && watch.wait().await.is_some()
+            {
+                return;
+            }
+            std::future::pending().await
+        }
+    }
+
+    /// Whether another program moves the frames.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign.is_some()
     }
 
     /// Counters and timing now; none once the lab is stopped.

@@ -11,6 +11,7 @@ pub mod configure;
 pub mod control;
 pub mod doctor;
 pub mod event;
+pub mod forwarder;
 pub mod host;
 pub mod keep;
 pub mod lab;

@@ -74,6 +74,9 @@ pub struct Results {
     pub expectations: Vec<ExpectationReport>,
     /// Links with their counters.
     pub links: serde_json::Value,
+    /// Captures with their files and what they had to skip.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub captures: serde_json::Value,
     /// Lateness of events, ns.
     pub lateness: serde_json::Value,
     /// The host's share.

@@ -106,6 +106,7 @@ pub async fn run(
 
     let mut baseline = None;
     let mut final_report = None;
+    let is_foreign = lab.as_ref().is_some_and(|lab| lab.inner.is_foreign());
     if let Some(lab) = &mut lab {
         known.lock().errors.extend(lab.inner.keep().await);
         baseline = lab.baseline.take();
@@ -116,7 +117,12 @@ pub async fn run(
     let usage = host.usage();
 
     let evidence = evidence(baseline.as_ref(), final_report.as_ref(), usage.steal);
-    let verdict = judge(&evidence, &topology.verdict);
+    let mut verdict = judge(&evidence, &topology.verdict);
+    if is_foreign {
+        let reason = "another program moved the frames; nothing is known of its timing and losses";
+        verdict.state = verdict.state.max(Trust::Degraded);
+        verdict.reasons.push(reason.to_owned());
+    }
     let mut errors = known.errors;
     errors.extend(evidence.fatal);
     let holds = known.expectations.iter().all(|e| e.holds == Some(true));
@@ -140,10 +146,16 @@ pub async fn run(
         metrics: known.metrics,
         expectations: known.expectations,
         links: to_json(final_report.as_ref().map(|report| &report.snapshot.links)),
+        captures: to_json(final_report.as_ref().map(|report| &report.captures)),
         lateness: to_json(final_report.as_ref().map(|report| &report.snapshot.lateness)),
         host: Some(usage),
         wall: WallTimes { ready_seconds: known.ready_seconds, total_seconds: events.seconds() },
     };
+    for capture in final_report.iter().flat_map(|report| &report.captures) {
+        if let Some(error) = &capture.error {
+            results.errors.push(format!("capture of link {}: {error}", capture.link));
+        }
+    }
     if let Some(failure) = events.take_failure() {
         results.errors.push(failure.to_string());
         if results.outcome == Outcome::Passed {
@@ -210,11 +222,12 @@ async fn body(
         Err(error) => return fail(format!("cannot answer exec and attach: {error}")),
     };
 
-    let mut failure = lab.inner.failure();
+    let failed = lab.inner.failed();
+    tokio::pin!(failed);
     let errors = tokio::select! {
         errors = lab.inner.boot(assembled, prepared) => errors,
         // The evidence tells why.
-        Some(_) = failure.wait() => return server.abort(),
+        () = &mut failed => return server.abort(),
     };
     if !errors.is_empty() {
         known.lock().errors.extend(errors.iter().map(ToString::to_string));
@@ -227,7 +240,7 @@ async fn body(
 
     tokio::select! {
         () = tasks(topology, &lab.inner, dir, events, known) => {}
-        Some(_) = failure.wait() => {}
+        () = &mut failed => {}
     }
     server.abort();
 }
