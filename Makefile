@@ -4,10 +4,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
-.PHONY: help demo test build image deps lint doc bench clean
+.PHONY: help demo test build image deps lint doc bench bench-peers clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build image ## Build everything and run a chain of three virtual machines
 	$(TAPESTRY) run topologies/chain.yaml
@@ -35,8 +35,12 @@ lint: ## Formatting and clippy only
 doc: ## Build the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
-bench: build ## Run the benches (they report, they never fail)
-	$(CARGO) bench --workspace
+bench: build ## Run the micro-benches (they report, they never fail)
+	$(CARGO) bench -p tapestry-core -p tapestry-models
+
+bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 20 minutes; QUICK=1: 2)
+	$(CARGO) build --release --example bare
+	$(CARGO) bench --bench peers -- $(if $(QUICK),--quick)
 
 clean: ## Remove build products (images stay in the cache: `tapestry image list`)
 	$(CARGO) clean

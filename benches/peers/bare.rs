@@ -25,7 +25,8 @@ fn borrow(fd: RawFd) -> BorrowedFd<'static> {
 fn main() {
     let mut pairs: Vec<(RawFd, RawFd)> = Vec::new();
     for argument in std::env::args().skip(1) {
-        let parsed = argument.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+        let parsed =
+            argument.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let Some((a, b)) = parsed else {
             eprintln!("bare: expected A:B, two inherited file descriptors; found {argument:?}");
             std::process::exit(2);
