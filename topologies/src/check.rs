@@ -41,7 +41,9 @@ pub(crate) fn check(problems: &mut Problems, yaml: &Yaml, shape: &Shape, key: &s
         }
         (Shape::Map { keys, value }, Data::Map(entries)) => {
             for entry in entries {
-                if !has_expression(&entry.key)
+                // Only these keys are computed; a parameter's or type's name is what it is.
+                let computed = matches!(keys, Scalar::Hosts | Scalar::Interface);
+                if !(computed && has_expression(&entry.key))
                     && let Some(wrong) = keys.complaint(&entry.key)
                 {
                     problems.add(entry.key_span, report(wrong).expected(expected(keys.expected())));

@@ -147,7 +147,12 @@ pub(crate) static NODE: Object = Object {
             "Type whose keys apply where this node has none of its own.",
         ),
         key("kind", one(Scalar::Word(KINDS)), "What the node is made of; default qemu."),
-        only(QEMU, "image", TEXT, "Image in the image cache; default `default`."),
+        only(
+            QEMU,
+            "image",
+            TEXT,
+            "Image in the image cache; default debian, the one that `tapestry image build` makes.",
+        ),
         only(QEMU, "memory", one(Scalar::Bytes), "Guest memory; default 256MiB."),
         only(QEMU, "vcpus", one(Scalar::Integer { min: 1, max: 255 }), "Virtual CPUs; default 1."),
         only(
@@ -171,7 +176,12 @@ pub(crate) static NODE: Object = Object {
         ),
         only(QEMU, "kernel_args", TEXT, "Words appended to the kernel command line."),
         only(QEMU, "extra_args", TEXTS, "Arguments appended to QEMU's command line as they are."),
-        only(QEMU, "os", TEXT, "Operating system table used for login and set-up; default linux."),
+        only(
+            QEMU,
+            "os",
+            TEXT,
+            "Operating system table used for login and set-up; default the image's own.",
+        ),
         only(
             QEMU,
             "boot_timeout",

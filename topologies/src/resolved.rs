@@ -156,7 +156,8 @@ pub struct Qemu {
     pub kernel_args: String,
     /// Arguments appended to QEMU's command line as they are.
     pub extra_args: Vec<String>,
-    /// Operating system table used for login and set-up (`tapestry-guests`, `os.rs`).
+    /// Operating system table used for login and set-up (`tapestry-guests`, `os.rs`); empty: the
+    /// image's own.
     pub os: String,
     /// Longest time from QEMU's start to a usable shell.
     pub boot_timeout: SimTime,

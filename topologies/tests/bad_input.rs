@@ -18,12 +18,12 @@ fn wrong_with(text: &str, sets: &[(&str, &str)]) -> Diagnostics {
 }
 
 /// As a terminal without colours shows it.
-fn rendered(diagnostics: Diagnostics) -> String {
+fn rendered(diagnostics: &Diagnostics) -> String {
     use miette::{GraphicalReportHandler, GraphicalTheme};
     let mut out = String::new();
     GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .with_width(100)
-        .render_report(&mut out, &diagnostics)
+        .render_report(&mut out, diagnostics)
         .unwrap();
     out
 }
@@ -42,6 +42,10 @@ fn summary(diagnostics: &Diagnostics) -> Vec<String> {
 
 /// Nodes and a link, so that only what a test adds is wrong.
 const NET: &str = "nodes: {a: {}, b: {}}\nlinks: [{pair: [a, b]}]\n";
+
+fn lines(range: std::ops::Range<usize>, line: impl Fn(usize) -> String) -> String {
+    range.map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
 
 /// Exactly one problem, and its line and column lead to its text.
 fn assert_one(text: &str, expected: &str) {
@@ -76,17 +80,17 @@ tasks:
     run: {n9: ping n0}
     expect: ["${los == 0}"]
 "#;
-    insta::assert_snapshot!(rendered(wrong(text)));
+    insta::assert_snapshot!(rendered(&wrong(text)));
 }
 
 #[test]
 fn unknown_key() {
-    insta::assert_snapshot!(rendered(wrong("nodes: {a: {memroy: 1GiB}}\n")));
+    insta::assert_snapshot!(rendered(&wrong("nodes: {a: {memroy: 1GiB}}\n")));
 }
 
 #[test]
 fn wrong_type() {
-    insta::assert_snapshot!(rendered(wrong("nodes: [a, b]\nlinks: {pair: [a, b]}\n")));
+    insta::assert_snapshot!(rendered(&wrong("nodes: [a, b]\nlinks: {pair: [a, b]}\n")));
     assert_one(
         "nodes: {a: {vcpus: many}}\n",
         "1 \"many\": `many` is not a whole number (key `vcpus`)",
@@ -99,12 +103,12 @@ fn wrong_type() {
 
 #[test]
 fn missing_unit() {
-    insta::assert_snapshot!(rendered(wrong(&NET.replace("b]}", "b], delay: 5}"))));
+    insta::assert_snapshot!(rendered(&wrong(&NET.replace("b]}", "b], delay: 5}"))));
 }
 
 #[test]
 fn unknown_node_in_a_link() {
-    insta::assert_snapshot!(rendered(wrong(
+    insta::assert_snapshot!(rendered(&wrong(
         "nodes: {alice: {}, bob: {}}\nlinks: [{pair: [alice, bop]}]\n"
     )));
 }
@@ -142,7 +146,7 @@ nodes:
   b: {interfaces: {eth0: {mac: "02:00:00:00:00:09", ipv4: 10.0.0.1/24, ipv6: [fd00::1/64, fe80::1/64]}}}
 links: [{pair: [a, b]}]
 "#;
-    insta::assert_snapshot!(rendered(wrong(text)));
+    insta::assert_snapshot!(rendered(&wrong(text)));
 }
 
 #[test]
@@ -159,7 +163,7 @@ fn an_interface_used_twice() {
 
 #[test]
 fn impossible_ranges() {
-    insta::assert_snapshot!(rendered(wrong_with(
+    insta::assert_snapshot!(rendered(&wrong_with(
         "params: {nodes: 3}\nnodes:\n  n0: {}\n  \"n[1-${nodes-2}]\": {}\n",
         &[("nodes", "1")]
     )));
@@ -196,7 +200,7 @@ fn keys_of_another_kind() {
 
 #[test]
 fn parameters() {
-    insta::assert_snapshot!(rendered(wrong_with(
+    insta::assert_snapshot!(rendered(&wrong_with(
         "params: {nodes: 3, kind: qemu}\nnodes: {a: {}}\n",
         &[("node", "5"), ("nodes", "many")]
     )));
@@ -208,12 +212,16 @@ fn parameters() {
         "params: {a-b: 1}\nnodes: {a: {}}\n",
         "1 \"a-b\": `a-b` is not a name that expressions can use",
     );
+    assert_one(
+        "params: {\"${a}\": 1}\nnodes: {a: {}}\n",
+        "1 \"\\\"${a}\\\"\": `${a}` is not a name that expressions can use",
+    );
     assert_one("params: {a: }\nnodes: {a: {}}\n", "1 \"\": `a` cannot be nothing");
 }
 
 #[test]
 fn a_bad_expression_is_marked_inside_its_scalar() {
-    let text = r#"
+    let text = r"
 params: {pps: 100}
 nodes: {a: {}}
 tasks:
@@ -222,8 +230,8 @@ tasks:
       a: |
         echo start
         iperf -b ${ppss * 2}pps ${HOME}
-"#;
-    insta::assert_snapshot!(rendered(wrong(text)));
+";
+    insta::assert_snapshot!(rendered(&wrong(text)));
     assert_one(
         "params: {n: 1}\nnodes: {\"n${n +}\": {}}\n",
         "2 \"+\": `n +` is not an expression: unexpected end of input, expected expression",
@@ -362,16 +370,16 @@ fn interfaces_bridges_and_routes_exist() {
 
 #[test]
 fn yaml_itself() {
-    insta::assert_snapshot!(rendered(wrong("nodes:\n  a: {kind: host\nlinks: []\n")));
+    insta::assert_snapshot!(rendered(&wrong("nodes:\n  a: {kind: host\nlinks: []\n")));
     assert_one("name: a\n---\nname: b\n", "2 \"---\": the file holds more than one YAML document");
-    insta::assert_snapshot!(rendered(wrong("types: {t: &t {kind: host}}\nnodes: {a: *t}\n")));
+    insta::assert_snapshot!(rendered(&wrong("types: {t: &t {kind: host}}\nnodes: {a: *t}\n")));
     assert_one(
         "nodes: {a: {os: !!str x}}\n",
         "1 \"x\": YAML tags (`!name`) are not part of the format",
     );
     let bomb = format!(
         "a: &a [x, x]\n{}nodes: {{a: {{}}}}\n",
-        (1..30).map(|n| format!("b{n}: &b{n} [*a, *a]\n")).collect::<String>()
+        lines(1..30, |n| format!("b{n}: &b{n} [*a, *a]"))
     );
     assert!(wrong(&bomb).problems().len() > 30);
 }
@@ -383,7 +391,7 @@ fn deep_nesting_is_refused_quickly() {
             "[".repeat(depth),
             "{a: ".repeat(depth),
             format!("nodes: {}{}", "[".repeat(depth), "]".repeat(depth)),
-            (0..depth.min(2000)).map(|level| format!("{}a:\n", " ".repeat(level))).collect(),
+            lines(0..depth.min(2000), |level| format!("{}a:", " ".repeat(level))),
             "- ".repeat(depth),
             "? ".repeat(depth),
         ] {
@@ -397,7 +405,7 @@ fn empty_files() {
     for text in ["", "\n", "# nothing\n", "---\n", "~\n"] {
         assert_eq!(summary(&wrong(text)).len(), 1, "{text:?}");
     }
-    insta::assert_snapshot!(rendered(wrong("# nothing\n")));
+    insta::assert_snapshot!(rendered(&wrong("# nothing\n")));
     assert_one("name: x\n", "1 \"name: x\": the topology has no nodes");
 }
 
@@ -424,7 +432,8 @@ fn files_that_cannot_be_read() {
     {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::write(at("closed.yaml"), "nodes: {a: {}}\n").unwrap();
-        std::fs::set_permissions(at("closed.yaml"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(at("closed.yaml"), std::fs::Permissions::from_mode(0o000))
+            .unwrap();
         if std::fs::read(at("closed.yaml")).is_ok() {
             eprintln!("skipped: this user may read every file");
         } else {
@@ -486,7 +495,7 @@ fn include_loops_name_the_chain() {
 
 #[test]
 fn problems_beyond_a_hundred_are_counted() {
-    let text: String = (0..500).map(|n| format!("key{n}: 1\n")).collect();
+    let text = lines(0..500, |n| format!("key{n}: 1"));
     let error = wrong(&text);
     assert_eq!((error.problems().len(), error.omitted()), (100, 401));
     assert_eq!(error.to_string(), "net.yaml: 501 errors, of which the first 100 are shown");
