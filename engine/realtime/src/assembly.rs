@@ -15,7 +15,7 @@ use tapestry_core::{Streams, SyncPolicy};
 use tapestry_models::{BuildError, FramePool, LinkConfig, NetworkBuilder, PortId};
 use tokio::sync::watch;
 
-use crate::capture::{Captures, Recorder, ring_records};
+use crate::capture::{Captures, Recorder, pool_reserve, ring_records};
 use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::groups::{Shape, spread};
@@ -231,7 +231,7 @@ impl Draft {
         let mut frames = (settings.memory_limit / buffer_bytes).max(1);
         let mut network = self.builder.build();
         if let Some(recorder) = recorder {
-            frames += ring_records(buffer_bytes);
+            frames += pool_reserve(buffer_bytes);
             network.set_trace(Some(Box::new(recorder)));
         }
         let parts = WorkerParts {

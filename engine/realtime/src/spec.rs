@@ -38,8 +38,8 @@ pub struct DataPlaneConfig {
     /// Most bytes of frame buffers one worker holds. Beyond it, frames stay with the nodes'
     /// interfaces until others have left.
     pub memory_limit: usize,
-    /// What is captured. Each worker with a captured link may hold up to 24 MiB of frames more,
-    /// those that wait to be written.
+    /// What is captured. Each worker with a captured link may use up to 48 MiB of buffers more,
+    /// for frames that wait to be written; it does so only while writing is slow.
     pub captures: Vec<CaptureSpec>,
 }
 

@@ -28,6 +28,8 @@
 mod file;
 mod recorder;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -45,7 +47,7 @@ use crate::clock::WallClock;
 use crate::plane::Placed;
 use file::{Create, FileError, Files, Layout, create_new};
 use recorder::{Interface, Shared, Stations};
-pub(crate) use recorder::{Recorder, ring_records};
+pub(crate) use recorder::{Recorder, pool_reserve, ring_records};
 pub use spec::{CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
 use writer::{Capture, Writer};
 

@@ -21,10 +21,15 @@ const RING_BYTES: usize = 24 << 20;
 /// the writer may be without a core.
 const RING_RECORDS: std::ops::RangeInclusive<usize> = 64..=16_384;
 
-/// Records that a worker's ring holds; as many buffers are added to its pool, so that a capture
-/// takes none from the links.
+/// Records that a worker's ring holds.
 pub(crate) fn ring_records(buffer_bytes: usize) -> usize {
     (RING_BYTES / buffer_bytes.max(1)).clamp(*RING_RECORDS.start(), *RING_RECORDS.end())
+}
+
+/// Buffers that a capture adds to the worker's pool, so that it takes none from the links: those
+/// in a full ring, and as many to be found between them, since the pool looks at a few at a time.
+pub(crate) fn pool_reserve(buffer_bytes: usize) -> usize {
+    2 * ring_records(buffer_bytes)
 }
 
 /// A frame on its way to the writer.

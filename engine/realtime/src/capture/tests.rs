@@ -1,0 +1,157 @@
+//! Captures whose files misbehave, driven by a network in exact time.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use nix::unistd::pipe;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use tapestry_core::{SimTime, Streams};
+use tapestry_models::{Frame, FramePool, LinkConfig, Network, NetworkBuilder, PortId};
+
+use super::*;
+use crate::plane::PlacedEndpoint;
+
+/// Records in the ring of these tests.
+const RING: usize = 64;
+
+/// A network of one link `l` without delay between `a:eth0` and `b:eth0`, captured into what
+/// `create` makes.
+fn captured(
+    endpoint: Option<&str>,
+    directory: &Path,
+    create: impl Fn() -> Create,
+) -> (Network, PortId, Captures) {
+    let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+    let id = builder.link(LinkConfig::point_to_point("l")).unwrap();
+    let port = builder.port(id, 0).unwrap();
+    let endpoints = ["a:eth0", "b:eth0"]
+        .map(|name| PlacedEndpoint { name: name.to_owned(), port: None })
+        .into();
+    let placed = Placed { name: "l".into(), worker: 0, id, endpoints };
+    let spec =
+        CaptureSpec { endpoint: endpoint.map(str::to_owned), ..CaptureSpec::new("l", directory) };
+    let clock = WallClock::start();
+    let (captures, mut recorders) =
+        Captures::start_with(vec![spec], &[placed], &[RING], clock, create).unwrap();
+    let mut network = builder.build();
+    let recorder = recorders.remove(0).expect("the only worker has the captured link");
+    network.set_trace(Some(Box::new(recorder)));
+    (network, port, captures)
+}
+
+/// Sends a frame from `a` to `b`; true if it arrives.
+fn crosses(network: &mut Network, at: u64, port: PortId, frame: Frame) -> bool {
+    let at = SimTime::from_micros(at);
+    network.handle_frame(at, port, frame);
+    network.handle_timeout(at);
+    network.poll_transmit().is_some()
+}
+
+/// Frames and skipped frames (from the statistics) in a file, by interface.
+fn read_back(bytes: &[u8]) -> ([u64; 2], [u64; 2]) {
+    let mut reader = PcapNgReader::new(bytes).unwrap();
+    let (mut frames, mut dropped) = ([0; 2], [0; 2]);
+    while let Some(block) = reader.next_block() {
+        match block.unwrap().0 {
+            Block::EnhancedPacket(packet) => frames[packet.interface_id as usize] += 1,
+            Block::InterfaceStatistics(statistics) => {
+                for option in statistics.options {
+                    if let InterfaceStatisticsOption::IsbIfDrop(count) = option {
+                        dropped[statistics.interface_id as usize] = count;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (frames, dropped)
+}
+
+/// A file that takes nothing until its other end is read.
+fn stalled() -> (impl Fn() -> Create, File) {
+    let (read, write) = pipe().unwrap();
+    let write = File::from(write);
+    let create = move || -> Create {
+        let mut file = Some(write.try_clone().unwrap());
+        Box::new(move |_| Ok(file.take().expect("the capture is smaller than a file")))
+    };
+    (create, File::from(read))
+}
+
+#[test]
+fn a_writer_that_cannot_keep_up_skips_frames_and_says_how_many() {
+    const FRAMES: u64 = 5_000;
+    let directory = tempfile::tempdir().unwrap();
+    let (create, slow) = stalled();
+    let (mut network, port, mut captures) = captured(None, directory.path(), &create);
+    drop(create);
+    // Dropped before `captures`, should the test fail, or that would wait for ever.
+    let mut slow = slow;
+    for i in 0..FRAMES {
+        assert!(crosses(&mut network, i, port, vec![0; 1_000].into()));
+    }
+    let before = captures.skipped();
+    assert!(before > 0, "a pipe holds 64 KiB, a ring {RING} frames");
+    // The disk recovers.
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        slow.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let report = captures.finish().remove(0);
+    let (frames, dropped) = read_back(&reader.join().unwrap().unwrap());
+
+    assert_eq!(report.error, None);
+    assert_eq!(report.frames + report.skipped, 2 * FRAMES);
+    assert_eq!(report.skipped, captures.skipped());
+    assert!(report.skipped >= before);
+    for (number, interface) in report.interfaces.iter().enumerate() {
+        assert_eq!(interface.frames + interface.skipped, FRAMES, "{interface:?}");
+        assert_eq!(frames[number], interface.frames);
+        assert_eq!(dropped[number], interface.skipped);
+    }
+}
+
+#[test]
+fn a_stalled_writer_does_not_run_the_pool_dry() {
+    const LINKS_SHARE: usize = 8;
+    let directory = tempfile::tempdir().unwrap();
+    let (create, slow) = stalled();
+    let (mut network, port, captures) = captured(Some("a"), directory.path(), &create);
+    // Dropped before `captures`, should the test fail, or that would wait for ever.
+    let slow = slow;
+    let mut pool = FramePool::new(1_536, LINKS_SHARE + 2 * RING);
+    for i in 0..10_000 {
+        let frame = pool.copy_from(&[0; 1_500]).expect("a capture takes no buffer from the links");
+        assert!(crosses(&mut network, i, port, frame));
+    }
+    assert!(captures.skipped() > 0);
+    // Ends the writer, whose file breaks.
+    drop(slow);
+}
+
+#[test]
+fn a_full_disk_ends_the_capture_and_not_the_network() {
+    const FRAMES: u64 = 1_000;
+    let directory = tempfile::tempdir().unwrap();
+    let create = || -> Create { Box::new(|_| File::options().write(true).open("/dev/full")) };
+    let (mut network, port, mut captures) = captured(None, directory.path(), create);
+    for i in 0..FRAMES {
+        assert!(crosses(&mut network, i, port, vec![0; 1_000].into()));
+    }
+    let report = captures.finish().remove(0);
+    let error = report.error.expect("the disk is full");
+    assert!(error.contains("l.pcapng") && error.contains("No space left"), "{error}");
+    assert_eq!((report.frames, report.bytes, report.skipped), (0, 0, 2 * FRAMES));
+    assert!(report.interfaces.iter().all(|interface| interface.skipped == FRAMES));
+    assert!(crosses(&mut network, FRAMES, port, vec![0; 1_000].into()));
+}
+
+#[test]
+fn names_become_file_names_of_their_own() {
+    assert_eq!(stem("lan", None), "lan");
+    assert_eq!(stem("lan", Some("n0:eth1")), "lan@n0-eth1");
+    assert_eq!(stem("../a b", None), "..%2Fa%20b");
+    assert_ne!(stem("a@b", None), stem("a", Some("b")));
+}
