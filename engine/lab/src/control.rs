@@ -1,4 +1,4 @@
-//! Talking to a running lab from another terminal: `exec`, `attach`, `status`.
+//! Talking to a running lab from another terminal: `exec`, `attach`, `top`.
 //!
 //! A run listens on a Unix socket in Linux' abstract namespace, which leaves no file behind, ends
 //! with the process, and is reached only from the network namespace it was made in: the socket is
@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::rundir;
+use crate::status::Status;
 
 /// What one asks of a running lab.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ pub enum Request {
         /// The node.
         node: String,
     },
-    /// Say how the lab is: one output packet with JSON.
+    /// Say how the lab is: a [`crate::status::Status`] as JSON.
     Status,
 }
 
@@ -60,7 +61,7 @@ pub const LONGEST_PACKET: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The run is over.
-    #[error("run {0} is not running: exec, attach and status need a living run")]
+    #[error("run {0} is not running: exec, attach and top need a living run")]
     NotRunning(String),
     /// The socket could not be made or reached.
     #[error("cannot reach run {run}: {source}")]
@@ -76,6 +77,9 @@ pub enum ControlError {
     /// The lab refused.
     #[error("{0}")]
     Refused(String),
+    /// The run is of a version of this program that answers otherwise.
+    #[error("the run's answer is not understood ({0}): ask it with the program that runs it")]
+    Foreign(serde_json::Error),
     /// The request or answer could not be sent or read.
     #[error("talking to the run failed: {0}")]
     Io(#[from] io::Error),
@@ -86,7 +90,7 @@ pub enum ControlError {
 pub fn listen() -> io::Result<(UnixListener, String)> {
     let mut random = [0u8; 12];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = random.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let name = format!("tapestry-{hex}");
     let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
     Ok((listener, name))
@@ -99,6 +103,16 @@ pub fn ask(
     output: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<i32, ControlError> {
     Connection::open(run, request)?.receive_all(output)
+}
+
+/// Asks a running lab how it is.
+pub fn status(run: &Path) -> Result<Status, ControlError> {
+    let mut json = Vec::new();
+    ask(run, &Request::Status, |bytes| {
+        json.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    serde_json::from_slice(&json).map_err(ControlError::Foreign)
 }
 
 /// A request under way.

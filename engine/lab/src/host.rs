@@ -42,11 +42,30 @@ impl HostFacts {
 }
 
 /// Cumulated CPU times of the machine, in clock ticks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct CpuTicks {
-    busy: u64,
-    idle: u64,
-    steal: u64,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTicks {
+    /// Doing something.
+    pub busy: u64,
+    /// Doing nothing, or waiting for a disk.
+    pub idle: u64,
+    /// Given to others by the hypervisor.
+    pub steal: u64,
+}
+
+impl CpuTicks {
+    /// The times now; zeros if they cannot be read.
+    pub fn now() -> Self {
+        parse_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// Shares (0–1) of all CPUs' time since `earlier` that were busy and that were stolen.
+    pub fn shares_since(self, earlier: Self) -> (f64, f64) {
+        let busy = self.busy.saturating_sub(earlier.busy) as f64;
+        let idle = self.idle.saturating_sub(earlier.idle) as f64;
+        let steal = self.steal.saturating_sub(earlier.steal) as f64;
+        let total = (busy + idle + steal).max(1.0);
+        (busy / total, steal / total)
+    }
 }
 
 /// A reading to measure from.
@@ -71,16 +90,17 @@ pub struct HostUsage {
 impl HostMeter {
     /// Starts measuring.
     pub fn start() -> Self {
-        Self { start: read_ticks() }
+        Self { start: CpuTicks::now() }
+    }
+
+    /// Share (0–1) of all CPUs' time since the start that the hypervisor gave to others.
+    pub fn steal(&self) -> f64 {
+        CpuTicks::now().shares_since(self.start).1
     }
 
     /// What happened since the start.
     pub fn usage(&self) -> HostUsage {
-        let now = read_ticks();
-        let busy = now.busy.saturating_sub(self.start.busy) as f64;
-        let idle = now.idle.saturating_sub(self.start.idle) as f64;
-        let steal = now.steal.saturating_sub(self.start.steal) as f64;
-        let total = (busy + idle + steal).max(1.0);
+        let (cpu, steal) = CpuTicks::now().shares_since(self.start);
         let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let runnable = loadavg
             .split_whitespace()
@@ -89,16 +109,12 @@ impl HostMeter {
             .unwrap_or(0);
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         HostUsage {
-            cpu: busy / total,
-            steal: steal / total,
+            cpu,
+            steal,
             runnable,
             memory_available_bytes: meminfo_bytes(&meminfo, "MemAvailable:"),
         }
     }
-}
-
-fn read_ticks() -> CpuTicks {
-    parse_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default())
 }
 
 /// The line `cpu user nice system idle iowait irq softirq steal …` of `/proc/stat`.

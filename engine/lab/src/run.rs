@@ -5,7 +5,7 @@
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
@@ -13,18 +13,20 @@ use tapestry_core::SimTime;
 use tapestry_guests::qemu;
 use tapestry_realtime::{FinalReport, Snapshot};
 use tapestry_topologies::expression::{self, Scope, Value};
-use tapestry_topologies::resolved::{Expectation, NodeKind, Topology};
+use tapestry_topologies::resolved::{Expectation, NodeKind, Task, Topology};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::event::{Event, Events, Observer};
-use crate::host::{HostFacts, HostMeter};
+use crate::host::{CpuTicks, HostFacts, HostMeter};
 use crate::lab::{Lab, LabOptions, prepare};
 use crate::results::{
     ExpectationReport, Manifest, MetricValue, Outcome, Results, SCHEMA, TaskReport, WallTimes,
 };
 use crate::rundir::{RunDir, RunDirError, rfc3339};
 use crate::server::{self, Shared};
+use crate::status::{self, Progress, Status, TaskStatus, Truth};
 use crate::tasks::Tasks;
+use crate::usage;
 use crate::verdict::{Evidence, Trust, judge};
 
 /// What to run and how.
@@ -47,8 +49,10 @@ struct Known {
     metrics: IndexMap<String, MetricValue>,
     expectations: Vec<ExpectationReport>,
     ready_seconds: Option<f64>,
-    /// The task that runs, for `tapestry top`.
-    current: Option<String>,
+    /// The task that runs and when it began, for `tapestry top`.
+    current: Option<(Task, Instant)>,
+    /// What the data plane had counted when measuring began.
+    baseline: Option<Snapshot>,
 }
 
 /// Runs a topology from start to end. Must be called in the sandbox, inside a tokio runtime.
@@ -104,19 +108,21 @@ pub async fn run(
         });
     }
 
-    let mut baseline = None;
     let mut final_report = None;
-    let is_foreign = lab.as_ref().is_some_and(|lab| lab.inner.is_foreign());
+    let is_foreign = lab.as_ref().is_some_and(Lab::is_foreign);
     if let Some(lab) = &mut lab {
-        known.lock().errors.extend(lab.inner.keep().await);
-        baseline = lab.baseline.take();
-        final_report = lab.inner.stop().await;
+        let not_kept = lab.keep().await;
+        known.lock().errors.extend(not_kept);
+        final_report = lab.stop().await;
     }
     let known = std::mem::take(&mut *known.lock());
-    let nodes = lab.map(|lab| lab.inner.reports).unwrap_or_default();
+    let nodes = lab.map(|lab| lab.reports).unwrap_or_default();
     let usage = host.usage();
 
-    let evidence = evidence(baseline.as_ref(), final_report.as_ref(), usage.steal);
+    let last = final_report.as_ref().map(|report: &FinalReport| &report.snapshot);
+    let mut evidence = Evidence::new(known.baseline.as_ref(), last, usage.steal);
+    let failure = final_report.as_ref().and_then(|report| report.failure.as_ref());
+    evidence.fatal.extend(failure.map(ToString::to_string));
     let mut verdict = judge(&evidence, &topology.verdict);
     if is_foreign {
         let reason = "another program moved the frames; nothing is known of its timing and losses";
@@ -172,12 +178,6 @@ pub async fn run(
     Ok(results)
 }
 
-/// A lab with what it had counted when measuring began.
-struct Measured {
-    inner: Lab,
-    baseline: Option<Snapshot>,
-}
-
 /// Everything up to the last expectation. Whatever it finds goes to `known` at once, so that an
 /// interrupted run keeps it.
 #[allow(clippy::too_many_arguments)]
@@ -189,7 +189,7 @@ async fn body(
     events: &Events,
     known: &Arc<Mutex<Known>>,
     listener: UnixListener,
-    lab: &mut Option<Measured>,
+    lab: &mut Option<Lab>,
 ) {
     let fail = |text: String| known.lock().errors.push(text);
     let (prepared, acceleration) = match prepare(topology).await {
@@ -198,34 +198,29 @@ async fn body(
     };
     manifest.acceleration = acceleration;
     let started = Lab::start(Arc::clone(topology), &spec.options, dir.path(), events.clone()).await;
-    let (inner, assembled) = match started {
+    let (started, assembled) = match started {
         Ok(started) => started,
         Err(error) => return fail(error.to_string()),
     };
-    manifest.data_plane = inner.snapshot().map(|snapshot| to_json(Some(&snapshot.workers)));
+    manifest.data_plane = started.snapshot().map(|snapshot| to_json(Some(&snapshot.workers)));
     if let Err(error) = dir.write_json("manifest.json", manifest) {
         return fail(error.to_string());
     }
-    let lab = lab.insert(Measured { inner, baseline: None });
-    let snapshots = lab.inner.snapshots();
-    let status_known = Arc::clone(known);
+    let lab = lab.insert(started);
     let shared = Shared {
-        nodes: Arc::clone(&lab.inner.nodes),
+        nodes: Arc::clone(&lab.nodes),
         names: topology.nodes.iter().map(|node| node.name.clone()).collect(),
-        status: Box::new(move || {
-            let task = status_known.lock().current.clone();
-            serde_json::json!({ "task": task, "data_plane": to_json(snapshots().as_ref()) })
-        }),
+        status: Box::new(status(lab, events, known)),
     };
     let server = match server::serve(listener, Arc::new(shared)) {
         Ok(server) => server,
         Err(error) => return fail(format!("cannot answer exec and attach: {error}")),
     };
 
-    let failed = lab.inner.failed();
+    let failed = lab.failed();
     tokio::pin!(failed);
     let errors = tokio::select! {
-        errors = lab.inner.boot(assembled, prepared) => errors,
+        errors = lab.boot(assembled, prepared) => errors,
         // The evidence tells why.
         () = &mut failed => return server.abort(),
     };
@@ -234,12 +229,13 @@ async fn body(
         return server.abort();
     }
     known.lock().ready_seconds = Some(events.seconds());
-    lab.inner.begin_measuring();
-    lab.baseline = lab.inner.snapshot();
+    lab.begin_measuring();
+    let baseline = lab.snapshot();
+    known.lock().baseline = baseline;
     events.emit(&Event::LabReady { seconds: events.seconds() });
 
     tokio::select! {
-        () = tasks(topology, &lab.inner, dir, events, known) => {}
+        () = tasks(topology, lab, dir, events, known) => {}
         () = &mut failed => {}
     }
     server.abort();
@@ -285,7 +281,7 @@ async fn tasks(
             commands: task.commands.len(),
             timeout_seconds: task.timeout.as_secs_f64(),
         });
-        known.lock().current = Some(task.name.clone());
+        known.lock().current = Some((task.clone(), Instant::now()));
         let done = runner.run(task).await;
         known.lock().current = None;
         events.emit(&Event::TaskEnded {
@@ -373,28 +369,57 @@ fn to_value(value: &serde_json::Value) -> Value {
     }
 }
 
-fn evidence(baseline: Option<&Snapshot>, report: Option<&FinalReport>, steal: f64) -> Evidence {
-    let Some(report) = report else {
-        return Evidence { steal, ..Evidence::default() };
-    };
-    let end = &report.snapshot;
-    // Losses of the boot, when nobody measured, are in the counters but not in the verdict.
-    let mut unintended = end.unintended_by_place();
-    if let Some(baseline) = baseline {
-        for (place, frames) in baseline.unintended_by_place() {
-            if let Some(entry) = unintended.iter_mut().find(|entry| entry.0 == place) {
-                entry.1 -= frames.min(entry.1);
+/// Answers how the run is, for `tapestry top`, as long as it lasts.
+fn status(
+    lab: &Lab,
+    events: &Events,
+    known: &Arc<Mutex<Known>>,
+) -> impl Fn() -> Status + Send + Sync + 'static {
+    let (topology, snapshots) = (Arc::clone(lab.topology()), lab.snapshots());
+    let (nodes, known) = (Arc::clone(&lab.nodes), Arc::clone(known));
+    let (start, host) = (events.start(), HostMeter::start());
+    move || {
+        let elapsed_ns = nanoseconds(start.elapsed());
+        let snapshot = snapshots();
+        let up = nodes.read().clone();
+        let known = known.lock();
+        let baseline = known.baseline.as_ref();
+        let truth = snapshot.as_ref().zip(baseline).map(|(snapshot, baseline)| {
+            let evidence = Evidence::new(Some(baseline), Some(snapshot), host.steal());
+            let lateness = &snapshot.lateness;
+            Truth {
+                verdict: judge(&evidence, &topology.verdict),
+                lateness_p50_ns: lateness.p50_ns,
+                lateness_p99_ns: lateness.p99_ns,
+                lateness_max_ns: lateness.max_ns,
+                latest_event: lateness.max_event.clone(),
+                offered: evidence.frames_offered,
+                unintended: evidence.unintended.iter().map(|(_, frames)| frames).sum(),
             }
+        });
+        let progress = Progress {
+            ready: known.ready_seconds.is_some(),
+            task: known.current.as_ref().map(|(task, since)| TaskStatus {
+                name: task.name.clone(),
+                commands: task.commands.len(),
+                elapsed_ns: nanoseconds(since.elapsed()),
+                timeout_ns: task.timeout.as_nanos(),
+            }),
+            tasks_done: known.tasks.len(),
+            tasks: topology.tasks.len(),
+            errors: known.errors.clone(),
+        };
+        drop(known);
+        Status {
+            name: topology.name.clone(),
+            elapsed_ns,
+            progress,
+            nodes: status::nodes(&topology, &up),
+            links: snapshot.as_ref().map(status::links).unwrap_or_default(),
+            truth,
+            host: CpuTicks::now(),
+            emulator: usage::of_self(),
         }
-    }
-    let offered = end.frames_offered() - baseline.map_or(0, Snapshot::frames_offered);
-    Evidence {
-        lateness_p99: SimTime::from_nanos(end.lateness.p99_ns),
-        lateness_max: SimTime::from_nanos(end.lateness.max_ns),
-        frames_offered: offered,
-        unintended,
-        steal,
-        fatal: report.failure.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -445,6 +470,10 @@ async fn interruption() -> &'static str {
         () = next(&mut term) => "asked to terminate",
         () = next(&mut hup) => "the terminal is gone",
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn wall(time: SimTime) -> Duration {

@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::control::{END, FAILURE, LONGEST_PACKET, OUTPUT, Request, packet_head};
 use crate::node::{Machine, RunningNode};
+use crate::status::Status;
 
 /// The part of a lab that others may look at while it runs.
 pub struct Shared {
@@ -23,7 +24,7 @@ pub struct Shared {
     /// Names of all nodes of the topology.
     pub names: Vec<String>,
     /// Makes the answer to [`Request::Status`].
-    pub status: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
 }
 
 impl Shared {
@@ -102,18 +103,22 @@ async fn answer(
     request: Request,
     reader: BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> Result<i32, String> {
     match request {
         Request::Status => {
-            let status = (shared.status)().to_string();
-            packet(writer, OUTPUT, status.as_bytes()).await.map_err(|e| e.to_string())?;
+            let shared = Arc::clone(shared);
+            // It waits for the workers and reads much of /proc.
+            let status = tokio::task::spawn_blocking(move || (shared.status)()).await;
+            let status = status.map_err(|error| format!("the status cannot be had: {error}"))?;
+            let json = serde_json::to_vec(&status).map_err(|error| error.to_string())?;
+            packet(writer, OUTPUT, &json).await.map_err(|error| error.to_string())?;
             Ok(0)
         }
         Request::Exec { node, command, timeout } => {
             let node = shared.node(&node)?;
             /// A day: longer than any lab of this kind lives.
-            const NO_LIMIT: Duration = Duration::from_secs(86_400);
+            const NO_LIMIT: Duration = Duration::from_hours(24);
             let options = RunOptions {
                 timeout: timeout.unwrap_or(NO_LIMIT),
                 // A task may keep the node busy for a while; the user sees the wait and may leave.

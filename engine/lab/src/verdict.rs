@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use tapestry_core::SimTime;
+use tapestry_realtime::Snapshot;
 use tapestry_topologies::resolved::VerdictThresholds;
 
 /// How far a run can be trusted.
@@ -56,6 +57,35 @@ pub struct Evidence {
     pub steal: f64,
     /// Anything that makes the run invalid by itself (a hard limit passed, a worker that died).
     pub fatal: Vec<String>,
+}
+
+impl Evidence {
+    /// What counters and timing at one time say, less what was counted before measuring began: nobody
+    /// measured during the boot, so its losses do not count.
+    pub fn new(baseline: Option<&Snapshot>, now: Option<&Snapshot>, steal: f64) -> Self {
+        let Some(now) = now else {
+            return Self { steal, ..Self::default() };
+        };
+        let mut unintended = now.unintended_by_place();
+        if let Some(baseline) = baseline {
+            for (place, frames) in baseline.unintended_by_place() {
+                if let Some(entry) = unintended.iter_mut().find(|entry| entry.0 == place) {
+                    entry.1 -= frames.min(entry.1);
+                }
+            }
+        }
+        // An interface that was deleted takes its counters along, so there may be fewer now.
+        let offered =
+            now.frames_offered().saturating_sub(baseline.map_or(0, Snapshot::frames_offered));
+        Self {
+            lateness_p99: SimTime::from_nanos(now.lateness.p99_ns),
+            lateness_max: SimTime::from_nanos(now.lateness.max_ns),
+            frames_offered: offered,
+            unintended,
+            steal,
+            fatal: Vec::new(),
+        }
+    }
 }
 
 /// Weighs the evidence.

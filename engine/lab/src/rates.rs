@@ -1,0 +1,160 @@
+//! Two answers of a living run become rates: what `tapestry top` shows.
+//!
+//! Purpose: pure arithmetic between two [`Status`] values of one run. Where a counter went
+//! backwards (a process of a node vanished without having been waited for) the rate is 0.
+
+use std::collections::BTreeMap;
+
+use crate::status::{LinkStatus, Loss, NodeState, StationStatus, Status};
+use crate::usage::Usage;
+
+/// What happened between two answers, and how things stood at the later one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rates {
+    /// One for each station of each link, in file order.
+    pub directions: Vec<Direction>,
+    /// The nodes, in file order.
+    pub nodes: Vec<NodeRate>,
+    /// Share (0–1) of the machine's CPU time that was used.
+    pub host_cpu: f64,
+    /// Share (0–1) of the machine's CPU time that the hypervisor gave to others.
+    pub host_steal: f64,
+    /// CPU time of the emulator's own process per second of time; 1 is a whole core.
+    pub emulator_cpu: Option<f64>,
+}
+
+/// What one station sends on its link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Direction {
+    /// The link.
+    pub link: String,
+    /// The sending node.
+    pub from: String,
+    /// The receiving node, on a link of two stations.
+    pub to: Option<String>,
+    /// Frames sent per second.
+    pub frames_per_second: f64,
+    /// Bits sent per second, without frame check sequences.
+    pub bits_per_second: f64,
+    /// Frames waiting at the station now: for the wire, or for the node to take them.
+    pub queue: u64,
+    /// Frames lost at the station per second, for any reason.
+    pub lost_per_second: f64,
+    /// Frames lost at the station since the run began.
+    pub lost: Vec<Loss>,
+    /// 99th percentile of lateness of the link's worker, ns.
+    pub lateness_p99_ns: Option<u64>,
+    /// What keeps frames from passing.
+    pub trouble: Option<String>,
+}
+
+impl Direction {
+    /// Frames lost at the station since the run began, for any reason.
+    pub fn lost_frames(&self) -> u64 {
+        self.lost.iter().map(|loss| loss.frames).sum()
+    }
+
+    /// Whether any of them makes the verdict worse.
+    pub fn has_unintended_loss(&self) -> bool {
+        self.lost.iter().any(|loss| loss.unintended)
+    }
+}
+
+/// What a node used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRate {
+    /// The node.
+    pub name: String,
+    /// What it is made of.
+    pub kind: String,
+    /// Whether it is up.
+    pub state: NodeState,
+    /// CPU time per second of time; 1 is a whole core. Absent where its processes are not known.
+    pub cpu: Option<f64>,
+    /// Resident memory now, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Frames per second that it sent, over all its interfaces.
+    pub sent_per_second: f64,
+    /// Frames per second that reached it.
+    pub received_per_second: f64,
+}
+
+/// The rates between two answers of one run. Figures that `before` lacks give rates of 0.
+pub fn rates(before: &Status, now: &Status) -> Rates {
+    let seconds = now.elapsed_ns.saturating_sub(before.elapsed_ns) as f64 / 1e9;
+    let per_second = |before: u64, now: u64| {
+        if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
+    };
+    let cpu = |before: Option<Usage>, now: Option<Usage>| {
+        let now = now?.cpu_ns;
+        Some(per_second(before.map_or(now, |before| before.cpu_ns), now) / 1e9)
+    };
+
+    let earlier: BTreeMap<_, &StationStatus> = before
+        .links
+        .iter()
+        .flat_map(|link| link.stations.iter().map(|station| (key(link, station), station)))
+        .collect();
+    let mut directions = Vec::new();
+    let mut traffic: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for link in &now.links {
+        for (index, station) in link.stations.iter().enumerate() {
+            let was = earlier.get(&key(link, station)).copied().unwrap_or(station);
+            let frames_per_second = per_second(was.sent_frames, station.sent_frames);
+            let (sent, received) = traffic.entry(&station.node).or_default();
+            *sent += frames_per_second;
+            *received += per_second(was.received_frames, station.received_frames);
+            let to = match &link.stations[..] {
+                [a, b] => Some(if index == 0 { b.node.clone() } else { a.node.clone() }),
+                _ => None,
+            };
+            directions.push(Direction {
+                link: link.name.clone(),
+                from: station.node.clone(),
+                to,
+                frames_per_second,
+                bits_per_second: per_second(was.sent_bytes, station.sent_bytes) * 8.0,
+                queue: station.queued + station.pending,
+                lost_per_second: per_second(total(&was.lost), total(&station.lost)),
+                lost: station.lost.clone(),
+                lateness_p99_ns: link.lateness_p99_ns,
+                trouble: if link.up {
+                    station.trouble.as_ref().map(|state| format!("{} {state}", station.interface))
+                } else {
+                    Some("link down".to_owned())
+                },
+            });
+        }
+    }
+
+    let used: BTreeMap<&str, Option<Usage>> =
+        before.nodes.iter().map(|node| (node.name.as_str(), node.usage)).collect();
+    let nodes = now
+        .nodes
+        .iter()
+        .map(|node| {
+            let (sent, received) = traffic.get(node.name.as_str()).copied().unwrap_or_default();
+            NodeRate {
+                name: node.name.clone(),
+                kind: node.kind.clone(),
+                state: node.state,
+                cpu: cpu(used.get(node.name.as_str()).copied().flatten(), node.usage),
+                memory_bytes: node.usage.map(|usage| usage.memory_bytes),
+                sent_per_second: sent,
+                received_per_second: received,
+            }
+        })
+        .collect();
+    let (host_cpu, host_steal) = now.host.shares_since(before.host);
+    let emulator_cpu = cpu(before.emulator, now.emulator);
+    Rates { directions, nodes, host_cpu, host_steal, emulator_cpu }
+}
+
+/// What identifies a station in a run.
+fn key<'a>(link: &'a LinkStatus, station: &'a StationStatus) -> (&'a str, &'a str, &'a str) {
+    (&link.name, &station.node, &station.interface)
+}
+
+fn total(lost: &[Loss]) -> u64 {
+    lost.iter().map(|loss| loss.frames).sum()
+}

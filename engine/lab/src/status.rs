@@ -1,0 +1,265 @@
+//! What a living run says about itself when asked: the answer to [`Request::Status`].
+//!
+//! Purpose: one typed value for `tapestry top` and for programs that follow a run. All counts are
+//! totals since the run began, so that whoever asks twice can compute rates ([`crate::rates`]) and
+//! several can ask at once. Not included: frames in flight, and figures of nodes that still boot.
+//!
+//! [`Request::Status`]: crate::control::Request::Status
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tapestry_realtime::{EndpointReport, LinkReport, PortState, Snapshot};
+use tapestry_topologies::resolved::{Node, NodeKind, Topology};
+
+use crate::host::CpuTicks;
+use crate::node::{Machine, RunningNode};
+use crate::usage::{self, Extent, Usage};
+use crate::verdict::Verdict;
+
+/// A run at one time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the topology.
+    pub name: String,
+    /// Since the run began, ns.
+    pub elapsed_ns: u64,
+    /// How far it has come.
+    pub progress: Progress,
+    /// All nodes, in file order.
+    pub nodes: Vec<NodeStatus>,
+    /// Links in file order; empty where another program moves the frames.
+    pub links: Vec<LinkStatus>,
+    /// Timing and unintended losses; absent before the lab is ready and where another program moves
+    /// the frames.
+    pub truth: Option<Truth>,
+    /// CPU time of the whole machine.
+    pub host: CpuTicks,
+    /// The emulator's own process.
+    pub emulator: Option<Usage>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Whether all nodes are up.
+    pub ready: bool,
+    /// The task that runs now.
+    pub task: Option<TaskStatus>,
+    /// Tasks that have ended or were left out.
+    pub tasks_done: usize,
+    /// All tasks.
+    pub tasks: usize,
+    /// What has gone wrong, oldest first.
+    pub errors: Vec<String>,
+}
+
+/// A task that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// Its name.
+    pub name: String,
+    /// Its commands.
+    pub commands: usize,
+    /// Since its start, ns.
+    pub elapsed_ns: u64,
+    /// Longest time it may take, ns.
+    pub timeout_ns: u64,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is made of.
+    pub kind: String,
+    /// Whether it is up.
+    pub state: NodeState,
+    /// What its processes used; absent for in-process nodes, and before it is up.
+    pub usage: Option<Usage>,
+}
+
+/// Whether a node is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Its shell is gone.
+    Lost,
+    /// It boots or is being configured.
+    Starting,
+    /// It is up.
+    Ready,
+}
+
+impl NodeState {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// 99th percentile of lateness of the worker it belongs to, ns; absent if the worker has ended.
+    pub lateness_p99_ns: Option<u64>,
+    /// Its ends, in file order.
+    pub stations: Vec<StationStatus>,
+}
+
+/// One end of a link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StationStatus {
+    /// The node.
+    pub node: String,
+    /// Its interface.
+    pub interface: String,
+    /// Why frames do not pass between link and node, if they do not: `down` or `gone`.
+    pub trouble: Option<String>,
+    /// Frames it put on the wire completely.
+    pub sent_frames: u64,
+    /// Their bytes, without frame check sequence.
+    pub sent_bytes: u64,
+    /// Frames that reached it.
+    pub received_frames: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Frames waiting for the wire or on their way onto it.
+    pub queued: u64,
+    /// Frames that left the link and wait for the node to take them.
+    pub pending: u64,
+    /// Frames lost here, by reason; reasons without any are left out.
+    pub lost: Vec<Loss>,
+}
+
+/// Frames lost for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The reason, as `results.json` names it.
+    pub reason: String,
+    /// How many.
+    pub frames: u64,
+    /// Whether no model, node or user meant to lose them, so that the verdict gets worse.
+    pub unintended: bool,
+}
+
+/// Frames that a node sent faster than the emulator reads: lost in its interface's queue.
+pub const UNREAD: &str = "unread";
+
+/// How far the run can be trusted so far, and the figures behind it; counted from when all nodes
+/// were up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Truth {
+    /// What the verdict would be if the run ended now.
+    pub verdict: Verdict,
+    /// Median of lateness, ns.
+    pub lateness_p50_ns: u64,
+    /// 99th percentile, ns.
+    pub lateness_p99_ns: u64,
+    /// Largest, ns.
+    pub lateness_max_ns: u64,
+    /// The event that was latest.
+    pub latest_event: Option<String>,
+    /// Frames that nodes sent.
+    pub offered: u64,
+    /// Frames lost although no model meant it.
+    pub unintended: u64,
+}
+
+/// The state of all nodes of a topology, given those that are up.
+pub(crate) fn nodes(topology: &Topology, up: &[Arc<RunningNode>]) -> Vec<NodeStatus> {
+    let extents: Vec<Extent> = up
+        .iter()
+        .map(|node| match &node.machine {
+            Machine::Qemu(guest) => Extent::Process(guest.pid()),
+            Machine::Netns { init, .. } => Extent::Namespace(*init),
+        })
+        .collect();
+    let usages = usage::of(&extents);
+    let up: BTreeMap<&str, (&RunningNode, Option<Usage>)> =
+        up.iter().zip(usages).map(|(node, used)| (node.name.as_str(), (&**node, used))).collect();
+    let status = |node: &Node| {
+        let running = up.get(node.name.as_str());
+        let state = match running {
+            Some((running, _)) if running.shell.0.lost().is_some() => NodeState::Lost,
+            Some(_) => NodeState::Ready,
+            None if matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns) => NodeState::Starting,
+            // In-process nodes are there with the data plane.
+            None => NodeState::Ready,
+        };
+        NodeStatus {
+            name: node.name.clone(),
+            kind: node.kind.as_str().to_owned(),
+            state,
+            usage: running.and_then(|(_, used)| *used),
+        }
+    };
+    topology.nodes.iter().map(status).collect()
+}
+
+/// The state of all links.
+pub(crate) fn links(snapshot: &Snapshot) -> Vec<LinkStatus> {
+    let late: BTreeMap<&str, u64> = snapshot
+        .workers
+        .iter()
+        .flat_map(|worker| worker.links.iter().map(|link| (link.as_str(), worker.lateness.p99_ns)))
+        .collect();
+    let status = |link: &LinkReport| LinkStatus {
+        name: link.name.clone(),
+        up: link.up,
+        lateness_p99_ns: late.get(link.name.as_str()).copied(),
+        stations: link.endpoints.iter().map(station).collect(),
+    };
+    snapshot.links.iter().map(status).collect()
+}
+
+fn station(end: &EndpointReport) -> StationStatus {
+    let (node, interface) = end.endpoint.split_once(':').unwrap_or((&end.endpoint, ""));
+    let intended = |reason: &str, frames| Loss { reason: reason.into(), frames, unintended: false };
+    let dropped = end.station.tx_dropped.iter().chain(end.station.rx_dropped.iter());
+    let mut lost: Vec<Loss> = Vec::new();
+    for (reason, frames) in dropped.filter(|(_, frames)| *frames > 0) {
+        // A reason may befall a frame on either way.
+        match lost.iter_mut().find(|loss| loss.reason == reason.as_str()) {
+            Some(loss) => loss.frames += frames,
+            None => lost.push(intended(reason.as_str(), frames)),
+        }
+    }
+    if let Some(port) = &end.port {
+        lost.extend(port.counters.tx_drops.iter().map(|(reason, frames)| Loss {
+            unintended: reason.is_unintended(),
+            ..intended(reason.as_str(), frames)
+        }));
+        let unread = port.interface.as_ref().map_or(0, |interface| interface.send_drops);
+        if unread > 0 {
+            lost.push(Loss { unintended: true, ..intended(UNREAD, unread) });
+        }
+    }
+    let state = end.port.as_ref().map_or(PortState::Up, |port| port.state);
+    StationStatus {
+        node: node.to_owned(),
+        interface: interface.to_owned(),
+        trouble: match state {
+            PortState::Up => None,
+            PortState::Down => Some("down".to_owned()),
+            PortState::Gone => Some("gone".to_owned()),
+        },
+        sent_frames: end.station.transmitted.frames,
+        sent_bytes: end.station.transmitted.bytes,
+        received_frames: end.station.delivered.frames,
+        received_bytes: end.station.delivered.bytes,
+        queued: end.backlog,
+        pending: end.port.as_ref().map_or(0, |port| port.counters.tx_pending),
+        lost,
+    }
+}
