@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
-.PHONY: help demo test build image deps lint doc bench bench-peers clean
+.PHONY: help demo test build image deps lint doc bench bench-guests bench-peers clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ doc: ## Build the API documentation
 
 bench: build ## Run the micro-benches (they report, they never fail)
 	$(CARGO) bench -p tapestry-core -p tapestry-models
+
+bench-guests: image ## Measure boot, shell round trip and start skew of virtual machines (2 minutes)
+	$(CARGO) bench --bench guests
 
 bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 20 minutes; QUICK=1: 2)
 	$(CARGO) build --release --example bare

@@ -49,8 +49,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         while let Ok(length) = stdin.read(&mut buffer) {
             let typed = &buffer[..length];
             let leave = typed.iter().position(|byte| interactive && *byte == LEAVE);
-            let sent = send.send(&typed[..leave.unwrap_or(length)]);
-            if length == 0 || leave.is_some() || sent.is_err() {
+            let written = send.send(&typed[..leave.unwrap_or(length)]);
+            if length == 0 || leave.is_some() || written.is_err() {
                 break;
             }
         }

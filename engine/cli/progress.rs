@@ -67,7 +67,6 @@ impl Observer for Progress {
                 self.say(&state, &format!("{name}: {nodes} nodes, {links} links"));
                 Self::follow(&state, format!("starting {nodes} nodes"));
             }
-            Event::NodeStarted { .. } => {}
             Event::NodeReady { node, boot_seconds, configure_seconds } => {
                 state.ready += 1;
                 let count = format!("{}/{}", state.ready, state.nodes);
@@ -116,7 +115,7 @@ impl Observer for Progress {
                     eprintln!("{cause}: ending the run (once more to end it at once)");
                 });
             }
-            Event::Expectation { .. } => {}
+            Event::NodeStarted { .. } | Event::Expectation { .. } => {}
             Event::RunEnded { .. } => {
                 state.bar.disable_steady_tick();
                 state.bar.finish_and_clear();

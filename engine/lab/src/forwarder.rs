@@ -39,12 +39,14 @@ const FIRST_FD: RawFd = 3;
 pub fn start(program: &str, links: &[LinkSpec]) -> Result<Child, ForwarderError> {
     let spawn = |source| ForwarderError::Spawn { program: program.to_owned(), source };
     let mut mappings = Vec::new();
+    let mut next_fd = FIRST_FD;
     let mut arguments = Vec::new();
     for link in links {
         let mut pair = Vec::new();
         for endpoint in &link.endpoints {
             let Attachment::Port(port) = &endpoint.attachment else { break };
-            let child_fd = FIRST_FD + mappings.len() as RawFd;
+            let child_fd = next_fd;
+            next_fd += 1;
             let parent_fd = port.fd().try_clone_to_owned().map_err(spawn)?;
             mappings.push(FdMapping { parent_fd, child_fd });
             pair.push(child_fd);

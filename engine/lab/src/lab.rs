@@ -313,7 +313,7 @@ impl Lab {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -59,7 +59,7 @@ pub enum NodeError {
         /// The node.
         node: String,
         /// What the kernel says.
-        source: NetError,
+        source: Box<NetError>,
     },
     /// The shell answered, then went.
     #[error(transparent)]
@@ -284,7 +284,10 @@ async fn start_qemu(
         .emit(&Event::NodeStarted { node: node.name.clone(), kind: format!("qemu ({accel})") });
     for (bridge, theirs, ours, mtu) in bridges {
         let joined = ground.net.bridge(&bridge, &[&theirs, &ours], mtu).await;
-        joined.map_err(|source| NodeError::Net { node: node.name.clone(), source })?;
+        joined.map_err(|source| NodeError::Net {
+            node: node.name.clone(),
+            source: Box::new(source),
+        })?;
     }
     let console = guest.take_console().expect("a new guest still has its console");
     match login(ground, &node.name, console, os, boot_timeout).await {
@@ -322,7 +325,10 @@ async fn start_netns(
     for (interface, plug) in node.interfaces.iter().zip(plugs) {
         if let Plug::NodeTap(name) = plug {
             let moved = ground.net.move_to(&name, interface.mac.0, namespace.as_fd()).await;
-            moved.map_err(|source| NodeError::Net { node: node.name.clone(), source })?;
+            moved.map_err(|source| NodeError::Net {
+                node: node.name.clone(),
+                source: Box::new(source),
+            })?;
         }
     }
     let os = find_os(&node.name, os::PLAIN.name)?;

@@ -158,3 +158,6 @@ fn key<'a>(link: &'a LinkStatus, station: &'a StationStatus) -> (&'a str, &'a st
 fn total(lost: &[Loss]) -> u64 {
     lost.iter().map(|loss| loss.frames).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,11 +240,10 @@ fn reap(lab: Pid, alive: &OwnedFd, mask: &SigSet) -> ! {
         }
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Signal::SIGCHLD) => {}
-                Ok(signal) => {
+                Ok(signal) if signal != Signal::SIGCHLD => {
                     let _ = kill(lab, signal);
                 }
-                Err(_) => {}
+                _ => {}
             }
         }
         loop {
