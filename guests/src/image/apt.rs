@@ -158,21 +158,24 @@ impl Apt {
     }
 
     /// Files of the packages, downloaded unless they are there.
-    pub(super) fn fetch(&mut self, packages: &[&Package]) -> Result<Vec<PathBuf>, AptError> {
+    pub(super) fn fetch(&self, packages: &[&Package]) -> Result<Vec<PathBuf>, AptError> {
         let debs = self.cache.join("debs");
         let place = |package: &&Package| debs.join(package.file_name());
         let missing: Vec<_> = packages.iter().filter(|p| !place(p).is_file()).copied().collect();
         if !missing.is_empty() {
-            if let Err(error) = self.download(&missing, &debs) {
-                // Lists older than the archive name files that are gone.
-                if self.own_lists {
-                    return Err(error);
-                }
-                self.update()?;
-                self.download(&missing, &debs)?;
-            }
+            self.download(&missing, &debs)?;
         }
         Ok(packages.iter().map(place).collect())
+    }
+
+    /// Fetches package lists of our own, once; `false` when that has been done already.
+    ///
+    /// Lists older than the archive name files that are gone; then packages must be asked for anew.
+    pub(super) fn renew(&mut self) -> Result<bool, AptError> {
+        if self.own_lists {
+            return Ok(false);
+        }
+        self.update().map(|()| true)
     }
 
     fn try_closure(&self, names: &[String]) -> Result<Vec<Package>, AptError> {

@@ -151,25 +151,27 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
     progress(Progress::Resolving);
     let mut apt = Apt::new(cache)?;
     let names: Vec<_> = BASE.iter().map(|name| (*name).to_owned()).chain(extra.clone()).collect();
-    let packages = apt.closure(&names)?;
-    let linux = apt.kernel(options.flavour.package())?;
-    let versions: BTreeMap<_, _> = packages
-        .iter()
-        .chain([&linux])
-        .map(|package| (package.name.clone(), package.version.clone()))
-        .collect();
-    let listed: String =
-        versions.iter().map(|(name, version)| format!("{name}={version}\n")).collect();
-    let content = hash(&[&request, &listed]);
-    if let Some(image) = present.filter(|image| image.hash == content) {
-        progress(Progress::Cached);
-        return Ok(image);
-    }
-
-    let wanted: Vec<_> = packages.iter().chain([&linux]).collect();
-    let bytes = wanted.iter().map(|package| package.size_bytes).sum();
-    progress(Progress::Fetching { packages: wanted.len(), bytes });
-    let mut debs = apt.fetch(&wanted)?;
+    let (selection, mut debs) = loop {
+        let selection = Selection::make(&mut apt, &names, options.flavour)?;
+        let content = selection.hash(&request);
+        if let Some(image) = present.as_ref().filter(|image| image.hash == content) {
+            progress(Progress::Cached);
+            return Ok(image.clone());
+        }
+        let wanted: Vec<_> = selection.packages.iter().chain([&selection.linux]).collect();
+        let bytes = wanted.iter().map(|package| package.size_bytes).sum();
+        progress(Progress::Fetching { packages: wanted.len(), bytes });
+        match apt.fetch(&wanted) {
+            Ok(debs) => break (selection, debs),
+            Err(error) => {
+                if !apt.renew()? {
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    let content = selection.hash(&request);
+    let Selection { packages, linux, versions } = selection;
     let linux_deb = debs.pop().expect("as many files as packages");
 
     progress(Progress::Unpacking);
@@ -209,9 +211,40 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
     Ok(image)
 }
 
+/// The packages of an image, all of one version.
+struct Selection {
+    packages: Vec<Package>,
+    linux: Package,
+    versions: BTreeMap<String, String>,
+}
+
+impl Selection {
+    fn make(apt: &mut Apt, names: &[String], flavour: Flavour) -> Result<Self, AptError> {
+        let packages = apt.closure(names)?;
+        let linux = apt.kernel(flavour.package())?;
+        let versions = packages
+            .iter()
+            .chain([&linux])
+            .map(|package| (package.name.clone(), package.version.clone()))
+            .collect();
+        Ok(Self { packages, linux, versions })
+    }
+
+    /// Tells images made from these packages for this request from all others.
+    fn hash(&self, request: &str) -> String {
+        let versions = self.versions.iter().flat_map(|(name, version)| [name, version]);
+        hash(&[request].into_iter().chain(versions.map(String::as_str)).collect::<Vec<_>>())
+    }
+}
+
 fn hash(parts: &[&str]) -> String {
-    let joined: String = parts.iter().map(|part| format!("{}:{part}\n", part.len())).collect();
-    store::digest(joined.as_bytes()).expect("memory reads without errors")
+    let mut joined = Vec::new();
+    for part in parts {
+        // The length keeps apart what a separator could not.
+        joined.extend_from_slice(&part.len().to_le_bytes());
+        joined.extend_from_slice(part.as_bytes());
+    }
+    store::digest(joined.as_slice()).expect("memory reads without errors")
 }
 
 fn write(

@@ -45,4 +45,5 @@ while :; do
     shell=$!
     # A signal ends `wait` early; then the shell is still there.
     while kill -0 $shell 2>/dev/null; do wait $shell; done
+    echo "tapestry: the shell has ended, starting another"
 done

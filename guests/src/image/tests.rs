@@ -134,7 +134,7 @@ fn an_imported_image_is_listed_found_and_removed() {
     let cache = cache();
     let image = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
     assert_eq!(image.kernel_args, "console=ttyS0 panic=-1");
-    assert_eq!(list(cache.path()).expect("readable"), [image.clone()]);
+    assert_eq!(list(cache.path()).expect("readable"), std::slice::from_ref(&image));
     assert_eq!(find(cache.path(), "mine").expect("there"), image);
     // A second name shares the file and keeps it when the first goes.
     let other = import(&options(cache.path(), "other"), cache.path()).expect("imported");

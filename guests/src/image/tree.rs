@@ -147,7 +147,10 @@ fn read_tar(from: impl Read) -> io::Result<Tree> {
         tree.insert(path, entry);
     }
     // Left to the end because hard links may name them.
-    tree.retain(|path, _| !path.ends_with(".a") && !path.ends_with(".la"));
+    tree.retain(|path, _| {
+        let extension = Path::new(path).extension();
+        !extension.is_some_and(|extension| extension == "a" || extension == "la")
+    });
     Ok(tree)
 }
 

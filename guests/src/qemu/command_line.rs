@@ -8,6 +8,7 @@
 //! Reference: QEMU's manual page `qemu-system-x86_64(1)`.
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::os::fd::RawFd;
 use std::path::Path;
 
@@ -226,7 +227,7 @@ fn nics(args: &mut Args, config: &QemuConfig<'_>) {
         }
         if packed {
             let (slot, function) = (FIRST_PACKED_SLOT + index / 8, index % 8);
-            value.push_str(&format!(",multifunction=on,addr={slot:#x}.{function}"));
+            let _ = write!(value, ",multifunction=on,addr={slot:#x}.{function}");
         }
         args.option("-device", value);
     }

@@ -121,7 +121,7 @@ impl fmt::Display for Exit {
             ExitReason::Stopped => write!(f, "node `{node}`: QEMU was stopped")?,
             ExitReason::PoweredOff => write!(f, "node `{node}`: the guest switched itself off")?,
             ExitReason::Rebooted => {
-                write!(f, "node `{node}`: the guest rebooted or its kernel panicked")?
+                write!(f, "node `{node}`: the guest rebooted or its kernel panicked")?;
             }
             ExitReason::Panicked => write!(f, "node `{node}`: the guest's kernel panicked")?,
             ExitReason::Failed(status) => {
@@ -214,7 +214,7 @@ impl Guest {
         let mut table = FdTable::default();
         let console_fd = table.add(blocking(console_far).map_err(spawn_error)?);
         let qmp_fd = table.add(blocking(monitor_far).map_err(spawn_error)?);
-        let kernel_args = [spec.image.kernel_args.as_str(), spec.kernel_args.as_str()].join(" ");
+        let kernel_args = kernel_args(&spec, super::tsc::host_khz());
         let mut nics = Vec::new();
         for nic in &spec.nics {
             let backend = match &nic.backend {
@@ -232,7 +232,7 @@ impl Guest {
             vcpus: spec.vcpus,
             memory_bytes: spec.memory_bytes,
             boot: &spec.image.boot,
-            kernel_args: kernel_args.trim(),
+            kernel_args: &kernel_args,
             nic: spec.nic,
             nics: &nics,
             console_fd,
@@ -369,6 +369,16 @@ impl Drop for KillOnDrop {
             kill.notify_one();
         }
     }
+}
+
+/// The image's words, what the host knows better than the guest, then the user's words.
+fn kernel_args(spec: &GuestSpec, tsc_khz: Option<u64>) -> String {
+    let clock = tsc_khz
+        .filter(|_| spec.accel == Resolved::Tcg)
+        .map(|khz| format!("tsc_early_khz={khz}"))
+        .unwrap_or_default();
+    let words = [spec.image.kernel_args.as_str(), clock.as_str(), spec.kernel_args.as_str()];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Descriptors QEMU inherits, numbered from 3 in order.

@@ -17,6 +17,7 @@ mod qmp;
 mod stderr;
 #[cfg(test)]
 mod tests;
+mod tsc;
 
 pub use command_line::{BackendConfig, MAX_PCI_NICS, NicConfig, QemuConfig, command_line};
 pub use guest::{Backend, Exit, ExitReason, Guest, GuestSpec, Nic, StartError};
