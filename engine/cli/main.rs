@@ -16,6 +16,7 @@ mod image;
 mod progress;
 mod run;
 mod summary;
+mod top;
 
 /// A network emulator: a topology file becomes a running network.
 #[derive(Parser)]
@@ -44,6 +45,8 @@ enum Verb {
     Exec(exec::Args),
     /// Connect this terminal to a node's shell in a running lab
     Attach(attach::Args),
+    /// Show a running lab: links, nodes, the task, the verdict so far
+    Top(top::Args),
     /// Remove the run directories of runs that were killed
     Clean(clean::Args),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Image(verb) => image::main(&verb),
         Verb::Exec(args) => exec::main(&args),
         Verb::Attach(args) => attach::main(&args),
+        Verb::Top(args) => top::main(&args),
         Verb::Clean(args) => clean::main(&args),
     };
     match done {

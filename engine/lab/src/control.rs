@@ -130,8 +130,10 @@ impl Connection {
             connect.map_err(|source| ControlError::Connect { run: shown(), source })?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
         line.push(b'\n');
-        stream.write_all(&line)?;
-        Ok(Self(stream))
+        match stream.write_all(&line) {
+            Err(error) if is_hang_up(&error) => Err(ControlError::Gone),
+            written => Ok(written.map(|()| Self(stream))?),
+        }
     }
 
     /// Another handle to the same connection, to send and receive at once.
@@ -161,9 +163,7 @@ impl Connection {
     ) -> Result<i32, ControlError> {
         loop {
             let (kind, bytes) = match read_packet(&mut self.0) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(ControlError::Gone);
-                }
+                Err(error) if is_hang_up(&error) => return Err(ControlError::Gone),
                 other => other?,
             };
             let text = || String::from_utf8_lossy(&bytes).into_owned();
@@ -174,6 +174,12 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether the other side has gone: in the middle of a packet, or before it took the connection.
+fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 fn read_packet(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
