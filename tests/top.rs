@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 const TAPESTRY: &str = env!("CARGO_BIN_EXE_tapestry");
 /// Long enough for a very busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A run in the background; ended when dropped.
 struct Run(Child);

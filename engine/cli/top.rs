@@ -2,9 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use tapestry_core::SimTime;
@@ -110,15 +111,19 @@ fn follow(
                 status = answer;
                 answered = Instant::now();
             }
-            // A run that is about to end answers no more before it lets go of its directory.
-            Ok(Err(
-                ControlError::NotRunning(_) | ControlError::Gone | ControlError::Connect { .. },
-            )) => return Ok(Ended::Run),
+            Ok(Err(error)) if is_over(&error) => return Ok(Ended::Run),
             Ok(Err(error)) => return Err(error.into()),
-            Err(mpsc::TryRecvError::Empty) => {}
-            Err(mpsc::TryRecvError::Disconnected) => return Ok(Ended::Run),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => bail!("the thread that asks the run has ended"),
         }
     }
+}
+
+/// Whether the run no longer is. One about to end answers no more before it lets go of its
+/// directory.
+fn is_over(error: &ControlError) -> bool {
+    use ControlError::{Connect, Gone, NotRunning};
+    matches!(error, NotRunning(_) | Gone | Connect { .. })
 }
 
 /// Asks from a thread of its own, since a run on a busy machine may take its time to answer. Ends

@@ -104,23 +104,24 @@ impl View {
     ) {
         let area = frame.area();
         let width = usize::from(area.width);
-        let mut lines: Vec<Line<'_>> = Vec::new();
-        let said = silence.map(|text| (Tone::Alarm, text.to_owned()));
-        for (index, (tone, text)) in said.into_iter().chain(page::header(status, rates)).enumerate()
+        let mut text: Vec<Line<'_>> = Vec::new();
+        let silence = silence.map(|text| (Tone::Alarm, text.to_owned()));
+        for (index, (tone, said)) in
+            silence.into_iter().chain(page::header(status, rates)).enumerate()
         {
             let bold = if index == 0 { Modifier::BOLD } else { Modifier::empty() };
             let styled = |line| Line::styled(line, style(tone).add_modifier(bold));
-            lines.extend(wrap(&text, width).into_iter().map(styled));
+            text.extend(wrap(&said, width).into_iter().map(styled));
         }
         // The tables are what one came for.
-        let header_height = (lines.len() as u16).min((area.height / 3).max(1));
+        let header_height = (text.len() as u16).min((area.height / 3).max(1));
         let [header, body, footer] = Layout::vertical([
             Constraint::Length(header_height),
             Constraint::Min(0),
             Constraint::Length(1),
         ])
         .areas(area);
-        frame.render_widget(Paragraph::new(Text::from(lines)), header);
+        frame.render_widget(Paragraph::new(Text::from(text)), header);
         frame.render_widget(Line::styled(KEYS, Modifier::DIM), footer);
 
         let links = page::links(rates, self.link_sort);

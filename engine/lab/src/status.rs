@@ -192,10 +192,9 @@ pub(crate) fn nodes(topology: &Topology, up: &[Arc<RunningNode>]) -> Vec<NodeSta
         let running = up.get(node.name.as_str());
         let state = match running {
             Some((running, _)) if running.shell.0.lost().is_some() => NodeState::Lost,
-            Some(_) => NodeState::Ready,
             None if matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns) => NodeState::Starting,
             // In-process nodes are there with the data plane.
-            None => NodeState::Ready,
+            _ => NodeState::Ready,
         };
         NodeStatus {
             name: node.name.clone(),
@@ -231,7 +230,7 @@ fn station(end: &EndpointReport) -> StationStatus {
     for (reason, frames) in dropped.filter(|(_, frames)| *frames > 0) {
         // A reason may befall a frame on either way.
         match lost.iter_mut().find(|loss| loss.reason == reason.as_str()) {
-            Some(loss) => loss.frames += frames,
+            Some(known) => known.frames += frames,
             None => lost.push(intended(reason.as_str(), frames)),
         }
     }
