@@ -9,10 +9,11 @@
 //!   syntax errors, `exit`, `exec` and `set -e` stay inside, a signal reaches the whole tree, and no
 //!   secret is in its memory, environment or arguments. `cd` and variables do not carry over to the
 //!   next command.
-//! - The command is armed in full (everything forked and executed) and then reads one byte itself
-//!   from the console; the agent meanwhile waits on a pipe of its own (descriptor 3, both ends), so
-//!   exactly one process reads the console at any time. The opening frame is printed by the
-//!   command's own process immediately before the text runs.
+//! - The process of the next command is made while the guest is idle, everything forked and
+//!   executed, for that is what costs a guest under software translation milliseconds. It reads the
+//!   command, and the byte that starts it, itself from the console; the agent meanwhile waits on a
+//!   pipe of its own (descriptor 3, both ends), so exactly one process reads the console at any time.
+//!   The opening frame is printed by that process immediately before the text runs.
 //! - Output goes through `cat`, and the closing frame through the same pipe, so it can neither
 //!   overtake output nor be torn by it. Before the next command that `cat` is killed and, if a
 //!   background job still holds the pipe, replaced by one that discards.
@@ -40,11 +41,14 @@ const PROGRAM: &str = include_str!("agent.sh");
 /// The line typed at the login shell: makes the terminal raw and replaces the shell by a loader,
 /// which prints the frame `load` and then takes the [`program`].
 ///
+/// At the speed a serial port starts with, 9,600 baud, an emulated receiver holds a short line back
+/// for 4 ms, until it is sure that no more bytes come; hence the speed.
+///
 /// It stays under 1,000 bytes, the longest line busybox edits, and starts with a space, which keeps
 /// it out of most histories.
 pub(super) fn loader(setup: &str, load: &Key) -> String {
     format!(
-        " stty raw -echo 2>/dev/null;{setup}exec sh -c 'printf \"\\036{load} load\\037\";\
+        " stty raw -echo 2>/dev/null;stty 115200 2>/dev/null;{setup}exec sh -c 'printf \"\\036{load} load\\037\";\
          n=$(printf \"\\n.\");n=${{n%.}};\
          while IFS= read -r l&&[ \"$l\" != . ];do a=\"$a$l$n\";done;eval \"$a\"'\n"
     )

@@ -16,19 +16,43 @@ done
 # A frame of the session.
 f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 
-# What the new process of a command runs: it waits for a line and, when that is empty, starts.
-# $1 the command, $2 opening key (spent once printed), $3 number. It joins the outputs itself, because
-# a shell that did it from outside would add "Killed" to them. It tells the agent twice: when a child
+# What the process of a command runs. It takes the command's pieces and, when told to, becomes it.
+# $1 opening key (spent once the start is told), $2 number. It joins the outputs itself, because a
+# shell that did it from outside would add "Killed" to them. It tells the agent twice: when a child
 # ends, busybox forgets what it has read of a line.
-g='printf "\036%s armed\037" "$2" >&9
-IFS= read -r x <&8 || exit 125
-[ -z "$x" ] && printf "\036%s start %s\037" "$2" $$ >&9
-printf "%s\n%s\n" "$3 p$$" "$3 p$$" >&3
-[ -z "$x" ] || exit 125
+# c INDEX TEXT: a piece. Empty, or g LENGTHS: start. x: do not. k, p: as below.
+g='o=$1 n=$2 c= j=0 t=0 s=
+f() { printf "\036%s %s\037" $o "$1" >&9; }
+f armed
+while IFS= read -r l <&8; do
+case $l in
+"c "*)
+p=${l#c }
+i=${p%% *}
+p=${p#* }
+[ $i = 0 ] && c= j=0 t=0
+if [ $i = $j ]; then
+case $p in
+*\\*) p=$(printf %b. "$p") && p=${p%.} ;;
+esac
+c=$c$p j=$((j+1)) t=$((t+${#l}))
+fi
+f "ack $i ${#l}" ;;
+"" | "g $t") s=1; break ;;
+x) break ;;
+"k "*) set -- $l; kill -$2 -$3 || kill -$2 $3 ;;
+p) f pong ;;
+*) f huh ;;
+esac
+done
+[ $s ] && f "start $$"
+printf "%s\n%s\n" "$n p$$" "$n p$$" >&3
+[ $s ] || exit 125
 exec 3>&- 8<&- 9>&- </dev/null 2>&1
-t=$1
-shift 3
-eval "unset t x;$t"'
+unset -f f
+set --
+eval "unset o n j t s l p i c
+$c"'
 
 # Ends the last command's relay. A background job that still holds the pipe writes into the void.
 settle() {
@@ -38,7 +62,7 @@ settle() {
 	k=
 }
 
-# Waits until command $1 was released or died, so that only its process reads the console. Notes
+# Waits until command $1 was started or died, so that only its process reads the console. Notes
 # processes (u) and statuses (r, of number q) on the way.
 hand() {
 	while read -r x y <&3; do
@@ -50,35 +74,20 @@ hand() {
 	done
 }
 
-c= k= r= q= u= m=0 j=0
+k= r= q= u= m=0
 # The left side only makes a pipe: descriptor 3 becomes both its ends, for the agent's own use.
 : | {
 	exec 3<>/proc/self/fd/0 0<&8
 	f "ready ${d:--} ${s:--}"
 	while IFS= read -r l; do
 		case $l in
-		# c INDEX TEXT: a piece of the next command.
-		"c "*)
-			p=${l#c }
-			i=${p%% *}
-			p=${p#* }
-			[ "$i" = 0 ] && c= j=0
-			if [ "$i" = $j ]; then
-				case $p in
-				*\\*) p=$(printf '%b.' "$p") && p=${p%.} ;;
-				esac
-				c=$c$p
-				j=$((j + 1))
-			fi
-			f "ack $i ${#l}"
-			;;
-		# a NUMBER OPEN CLOSE: arm the command in the foreground.
+		# a NUMBER OPEN CLOSE: make the process of a command in the foreground.
 		"a "*)
 			set -- $l
 			settle
 			m=$2
 			{
-				$s sh -c "$g" sh "$c" "$3" "$2"
+				$s sh -c "$g" sh "$3" "$2"
 				r=$?
 				echo "$2 $r" >&3
 				printf '\036%s end %s\037' "$4" $r
@@ -86,12 +95,12 @@ c= k= r= q= u= m=0 j=0
 			k=$!
 			hand "$2"
 			;;
-		# b NUMBER OPEN CLOSE: arm the command in the background, its output kept in a file.
+		# b NUMBER OPEN CLOSE: the same in the background, its output kept in a file.
 		"b "*)
 			set -- $l
 			m=$2
 			{
-				$s sh -c "$g" sh "$c" "$3" "$2"
+				$s sh -c "$g" sh "$3" "$2"
 				r=$?
 				printf '\036%s end %s\037' "$4" $r
 				echo "$2 $r" >&3
@@ -124,9 +133,9 @@ c= k= r= q= u= m=0 j=0
 			set -- $l
 			kill -$2 -$3 || kill -$2 $3
 			;;
-		# p TOKEN: are you there?
-		"p "*) f "pong ${l#p }" ;;
-		x | '') ;;
+		# p: are you there?
+		p) f pong ;;
+		x) ;;
 		*) f "huh" ;;
 		esac
 	done

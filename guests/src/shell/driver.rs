@@ -438,7 +438,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                     self.current = None;
                 }
             }
-            Request::Signal { process, signal } => self.machine.signal(process, signal),
+            Request::Signal { process, signal } => self.machine.signal(process, signal, now),
             Request::Release { .. } | Request::Cancel { .. } => {}
         }
     }

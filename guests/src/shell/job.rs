@@ -1,4 +1,4 @@
-//! One command on its way through the agent: delivered, armed, released, running, ended.
+//! One command on its way: given a process, delivered, armed, released, running, ended.
 //!
 //! Pure; owned by the machine, which does what the returned [`Next`] say. Every phase has a deadline:
 //! what got no answer is asked again in a way that cannot run a command twice, and a command that is
@@ -9,17 +9,14 @@ use std::time::{Duration, Instant};
 use super::agent;
 use super::frame::Key;
 use super::machine::{Event, Lost, Start};
+use super::process::{ANSWER, TRIES, Ticket};
 
-/// How long the agent may take to answer before the host repeats itself, doubled each time.
-const ANSWER: Duration = Duration::from_secs(2);
-/// Repetitions after which the shell is given up: 2 + 4 + 8 + 16 s.
-const TRIES: u32 = 4;
+/// Pieces on their way without an acknowledgement: less than a terminal holds.
+const WINDOW: usize = 3;
 /// A running command that is silent this long may have lost its closing frame: ask, and ask again
 /// after twice the time, at most [`ASK_MOST`].
 const ASK_FIRST: Duration = Duration::from_secs(1);
 const ASK_MOST: Duration = Duration::from_secs(16);
-/// Status of a process that was not released, as the agent gives it.
-const NOT_STARTED: u8 = 125;
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(1);
 /// From KILL to giving the shell up, with more KILLs in between: TCG guests under load are slow.
@@ -28,31 +25,31 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Where a command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its pieces are being sent; `next` is not yet acknowledged.
-    Sending { next: usize },
-    /// All of it is there; its process is being made.
-    Arming,
-    /// Its process waits for the releasing byte.
+    /// Its process is not ready.
+    Waiting,
+    /// Its pieces are being sent: so many, of which so many are acknowledged.
+    Sending { sent: usize, acknowledged: usize },
+    /// All of it is there; its process waits for the releasing byte.
     Armed,
     /// Released; the opening frame has not arrived.
     Released,
     /// The opening frame has arrived, from this process.
     Running { process: u32 },
-    /// Told not to start; waiting for its end.
-    Cancelled,
 }
 
 /// What the machine shall do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Write this to the guest.
-    Send(Vec<u8>),
+    Send(String),
     /// Tell this.
     Event(Event),
-    /// Start over with a new number and new keys.
+    /// The process is gone; give the command another.
     Again,
     /// The command no longer occupies the shell.
     Done,
+    /// The command is given up, but its process may take another.
+    Return,
     /// Give the shell up.
     Lost(Lost),
 }
@@ -61,9 +58,7 @@ pub(super) enum Next {
 pub(super) struct Job {
     start: Start,
     pieces: Vec<String>,
-    number: u32,
-    open: Key,
-    close: Key,
+    ticket: Option<Ticket>,
     phase: Phase,
     /// When to repeat or ask, and how long to wait the next time.
     ask_at: Instant,
@@ -91,23 +86,14 @@ struct Cooked {
 }
 
 impl Job {
-    /// A command not yet begun.
-    pub(super) fn new(
-        start: Start,
-        number: u32,
-        open: Key,
-        close: Key,
-        cooked: bool,
-        now: Instant,
-    ) -> Self {
+    /// A command that has no process yet.
+    pub(super) fn new(start: Start, cooked: bool, now: Instant) -> Self {
         Self {
             pieces: agent::pieces(&start.text),
             start,
-            number,
-            open,
-            close,
-            phase: Phase::Sending { next: 0 },
-            ask_at: now + ANSWER,
+            ticket: None,
+            phase: Phase::Waiting,
+            ask_at: now,
             wait: ANSWER,
             tries: 0,
             overdue: None,
@@ -116,23 +102,21 @@ impl Job {
         }
     }
 
-    /// The first line for the guest.
-    pub(super) fn begin(&mut self, now: Instant) -> Vec<u8> {
-        self.phase = Phase::Sending { next: 0 };
-        self.ask_at = now + self.wait;
-        self.pieces[0].clone().into_bytes()
+    /// Whether it is to run in the background, if it still needs a process.
+    pub(super) fn wants_process(&self) -> Option<bool> {
+        (self.phase == Phase::Waiting).then_some(self.start.background)
     }
 
-    /// The first line of another try, after [`Next::Again`].
-    pub(super) fn begin_again(
-        &mut self,
-        number: u32,
-        open: Key,
-        close: Key,
-        now: Instant,
-    ) -> Vec<u8> {
-        (self.number, self.open, self.close) = (number, open, close);
-        self.begin(now)
+    /// Whether it is to run in the background.
+    pub(super) fn is_background(&self) -> bool {
+        self.start.background
+    }
+
+    /// Here is its process.
+    pub(super) fn deliver(&mut self, ticket: Ticket, now: Instant) -> Vec<Next> {
+        self.ticket = Some(ticket);
+        self.wait = ANSWER;
+        self.send_from_the_first(now)
     }
 
     /// Where the command is.
@@ -140,19 +124,14 @@ impl Job {
         self.phase
     }
 
-    /// Its number; another after [`Next::Again`].
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// The keys of its frames.
-    pub(super) fn keys(&self) -> [Key; 2] {
-        [self.open, self.close]
+    /// Its process, if it has one.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.ticket
     }
 
     /// When [`Job::handle_timeout`] is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        let ask = (self.phase != Phase::Armed).then_some(self.ask_at);
+        let ask = (!matches!(self.phase, Phase::Waiting | Phase::Armed)).then_some(self.ask_at);
         let end = match &self.ending {
             Some(ending) => Some(ending.kill_at.min(ending.give_up)),
             None => self.overdue,
@@ -173,16 +152,11 @@ impl Job {
     /// Ends the command, wherever it is.
     pub(super) fn cancel(&mut self, now: Instant) -> Vec<Next> {
         match self.phase {
-            Phase::Sending { .. } => vec![Next::Done],
-            Phase::Arming | Phase::Armed => {
-                self.phase = Phase::Cancelled;
-                self.expect_answer(now);
-                vec![Next::Send(b"x\n".to_vec())]
-            }
-            Phase::Released | Phase::Running { .. } if self.ending.is_none() => {
-                self.end(false, now)
-            }
-            Phase::Released | Phase::Running { .. } | Phase::Cancelled => Vec::new(),
+            Phase::Waiting => vec![Next::Done],
+            Phase::Sending { .. } if !self.is_told_to_start() => vec![Next::Return],
+            Phase::Armed => vec![Next::Return],
+            _ if self.ending.is_none() => self.end(false, now),
+            _ => Vec::new(),
         }
     }
 
@@ -206,42 +180,25 @@ impl Job {
         }
     }
 
-    /// A frame of the session or with one of the command's keys.
+    /// A frame with one of the process's keys, or one of the session.
     pub(super) fn handle_frame(&mut self, key: Key, words: &[&str], now: Instant) -> Vec<Next> {
-        if key == self.close {
+        let Some(ticket) = self.ticket else {
+            return Vec::new();
+        };
+        let is_me = |number: &str| number.parse() == Ok(ticket.number);
+        if key == ticket.close {
             return match words {
                 ["end", status] => status.parse().map_or_else(|_| Vec::new(), |s| self.ended(s)),
                 _ => Vec::new(),
             };
         }
-        if key == self.open {
-            return match words {
-                ["armed"] if self.phase == Phase::Arming => {
-                    self.phase = Phase::Armed;
-                    if self.start.at_once {
-                        // Not sent together with the arming line: bash's `read` reads ahead on a
-                        // raw terminal, so the agent would keep what is meant for the process.
-                        self.release(now);
-                        return vec![Next::Send(b"\n".to_vec())];
-                    }
-                    vec![Next::Event(Event::Armed)]
-                }
-                ["start", process] => self.started(process, now),
-                _ => Vec::new(),
-            };
-        }
         match words {
-            ["ack", index, length] => self.acknowledged(index, length, now),
-            ["busy", number, process] if self.is_me(number) => self.started(process, now),
-            // The cancelled command had not even reached the agent.
-            ["never", number] if self.is_me(number) && self.phase == Phase::Cancelled => {
-                self.ended(NOT_STARTED)
-            }
-            ["huh"] => self.not_understood(now),
-            ["gone", number, _] if self.is_me(number) => {
-                // A background command that died before it started.
-                vec![self.start_event(0), Next::Done]
-            }
+            ["ack", index, length] if key == ticket.open => self.acknowledged(index, length, now),
+            ["start", process] if key == ticket.open => self.started(process, now),
+            // Said by the process itself, so it has not started.
+            ["huh"] if key == ticket.open => self.repeat_delivery(now),
+            ["busy", number, process] if is_me(number) => self.started(process, now),
+            ["gone", number, _] if is_me(number) => self.died(),
             _ => Vec::new(),
         }
     }
@@ -260,18 +217,10 @@ impl Job {
         } else if self.overdue.is_some_and(|overdue| now >= overdue) {
             next.extend(self.end(true, now));
         }
-        if now >= self.ask_at && self.phase != Phase::Armed {
+        if now >= self.ask_at {
             next.extend(self.ask(now));
         }
         next
-    }
-
-    fn start_event(&self, process: u32) -> Next {
-        Next::Event(Event::Started { process, number: self.number, close: self.close })
-    }
-
-    fn is_me(&self, number: &str) -> bool {
-        number.parse() == Ok(self.number)
     }
 
     fn expect_answer(&mut self, now: Instant) {
@@ -280,31 +229,68 @@ impl Job {
         self.ask_at = now + self.wait;
     }
 
-    fn acknowledged(&mut self, index: &str, length: &str, now: Instant) -> Vec<Next> {
-        let Phase::Sending { next } = self.phase else {
+    /// Whether the line that starts the command is on its way, or was.
+    fn is_told_to_start(&self) -> bool {
+        match self.phase {
+            Phase::Sending { sent, .. } => self.start.at_once && sent == self.pieces.len(),
+            Phase::Waiting | Phase::Armed => false,
+            Phase::Released | Phase::Running { .. } => true,
+        }
+    }
+
+    fn send_from_the_first(&mut self, now: Instant) -> Vec<Next> {
+        self.phase = Phase::Sending { sent: 0, acknowledged: 0 };
+        self.ask_at = now + self.wait;
+        self.fill_window()
+    }
+
+    fn fill_window(&mut self) -> Vec<Next> {
+        let Phase::Sending { sent, acknowledged } = self.phase else {
             return Vec::new();
         };
-        if index.parse() != Ok(next) {
+        let end = self.pieces.len().min(acknowledged + WINDOW);
+        let mut lines = self.pieces[sent..end].concat();
+        if self.start.at_once && end == self.pieces.len() && sent < end {
+            lines.push_str(&self.go());
+        }
+        self.phase = Phase::Sending { sent: end, acknowledged };
+        vec![Next::Send(lines)]
+    }
+
+    /// The line that starts the command if all of it arrived.
+    fn go(&self) -> String {
+        let length: usize = self.pieces.iter().map(|piece| piece.len() - 1).sum();
+        format!("g {length}\n")
+    }
+
+    fn acknowledged(&mut self, index: &str, length: &str, now: Instant) -> Vec<Next> {
+        let Phase::Sending { sent, acknowledged } = self.phase else {
+            return Vec::new();
+        };
+        if acknowledged == sent || index.parse() != Ok(acknowledged) {
             return Vec::new();
         }
-        if length.parse() != Ok(self.pieces[next].len() - 1) {
+        if length.parse() != Ok(self.pieces[acknowledged].len() - 1) {
             // Bytes were lost on the way.
-            return self.again(Vec::new(), now);
+            return self.repeat_delivery(now);
         }
         self.expect_answer(now);
-        if let Some(piece) = self.pieces.get(next + 1) {
-            self.phase = Phase::Sending { next: next + 1 };
-            return vec![Next::Send(piece.clone().into_bytes())];
+        let acknowledged = acknowledged + 1;
+        self.phase = Phase::Sending { sent, acknowledged };
+        if acknowledged < self.pieces.len() {
+            return self.fill_window();
         }
-        let verb = if self.start.background { 'b' } else { 'a' };
-        let line = format!("{verb} {} {} {}\n", self.number, self.open, self.close);
-        self.phase = Phase::Arming;
-        vec![Next::Send(line.into_bytes())]
+        if self.start.at_once {
+            self.phase = Phase::Released;
+            return Vec::new();
+        }
+        self.phase = Phase::Armed;
+        vec![Next::Event(Event::Armed)]
     }
 
     fn started(&mut self, process: &str, now: Instant) -> Vec<Next> {
-        let (Ok(process), Phase::Arming | Phase::Armed | Phase::Released) =
-            (process.parse(), self.phase)
+        let (Ok(process), Some(ticket), Phase::Sending { .. } | Phase::Armed | Phase::Released) =
+            (process.parse(), self.ticket, self.phase)
         else {
             return Vec::new();
         };
@@ -312,7 +298,8 @@ impl Job {
         self.wait = ASK_FIRST;
         self.ask_at = now + self.wait;
         self.overdue = self.start.timeout.map(|timeout| now + timeout);
-        let mut next = vec![self.start_event(process)];
+        let Ticket { number, close, .. } = ticket;
+        let mut next = vec![Next::Event(Event::Started { process, number, close })];
         if self.ending.is_some() {
             next.extend(self.signal("TERM"));
         }
@@ -325,10 +312,8 @@ impl Job {
     fn ended(&mut self, status: u8) -> Vec<Next> {
         let mut next = Vec::new();
         match self.phase {
-            Phase::Sending { .. } => return next,
-            // The opening frame was lost, or the process could not be made.
-            Phase::Arming | Phase::Armed | Phase::Released => {
-                next.push(self.start_event(0));
+            Phase::Waiting | Phase::Sending { .. } if !self.is_told_to_start() => {
+                return self.died();
             }
             Phase::Running { .. } => {
                 let held = self.cooked.as_mut().map(Cooked::rest);
@@ -337,7 +322,9 @@ impl Job {
                         .map(|held| Next::Event(Event::Output(held))),
                 );
             }
-            Phase::Cancelled => {}
+            // The opening frame was lost; or the process was killed while it waited, and another
+            // must not get the byte that may be on its way.
+            _ => next.extend(self.unseen_start()),
         }
         next.push(Next::Event(Event::Ended {
             status,
@@ -347,53 +334,70 @@ impl Job {
         next
     }
 
-    /// Asks for what did not come.
-    fn ask(&mut self, now: Instant) -> Vec<Next> {
-        let query = Next::Send(format!("q {} {}\n", self.number, self.close).into_bytes());
-        if let Phase::Running { .. } = self.phase {
-            self.wait = (2 * self.wait).min(ASK_MOST);
-            self.ask_at = now + self.wait;
-            return vec![query];
+    /// The process ended before it started the command.
+    fn died(&mut self) -> Vec<Next> {
+        if self.is_told_to_start() {
+            // A background command; how it ended is told apart from its start.
+            let mut next: Vec<Next> = self.unseen_start().into_iter().collect();
+            next.push(Next::Done);
+            return next;
         }
-        if self.phase == Phase::Arming {
-            // Whoever reads next drops it: the waiting process ends, the agent knows no `x`.
-            return self.again(vec![Next::Send(b"x\n".to_vec())], now);
-        }
-        if let Phase::Sending { .. } = self.phase {
-            return self.again(Vec::new(), now);
-        }
-        self.tries += 1;
-        if self.tries > TRIES {
-            return vec![Next::Lost(Lost::Silent { while_: "starting a command" })];
-        }
-        self.wait *= 2;
-        self.ask_at = now + self.wait;
-        if self.phase == Phase::Released && self.tries == 1 {
-            // The releasing byte may be lost; to anyone else an empty line means nothing.
-            return vec![Next::Send(b"\n".to_vec())];
-        }
-        vec![query]
-    }
-
-    /// A line reached the agent in part.
-    fn not_understood(&mut self, now: Instant) -> Vec<Next> {
-        match self.phase {
-            Phase::Sending { .. } | Phase::Arming => self.again(Vec::new(), now),
-            // A signal or a question, both of which are due anew in a while.
-            _ => Vec::new(),
-        }
-    }
-
-    /// Delivers the command anew, unless that was tried often enough.
-    fn again(&mut self, mut next: Vec<Next>, now: Instant) -> Vec<Next> {
+        self.ticket = None;
         self.tries += 1;
         if self.tries > TRIES {
             return vec![Next::Lost(Lost::Silent { while_: "taking a command" })];
         }
+        self.phase = Phase::Waiting;
+        vec![Next::Again]
+    }
+
+    fn unseen_start(&self) -> Option<Next> {
+        let Ticket { number, close, .. } = self.ticket?;
+        let started = Event::Started { process: 0, number, close };
+        (!matches!(self.phase, Phase::Running { .. })).then_some(Next::Event(started))
+    }
+
+    /// Asks for what did not come.
+    fn ask(&mut self, now: Instant) -> Vec<Next> {
+        let Some(Ticket { number, close, .. }) = self.ticket else {
+            return Vec::new();
+        };
+        let query = Next::Send(format!("q {number} {close}\n"));
+        match self.phase {
+            Phase::Waiting | Phase::Armed => Vec::new(),
+            Phase::Sending { .. } => self.repeat_delivery(now),
+            Phase::Running { .. } => {
+                self.wait = (2 * self.wait).min(ASK_MOST);
+                self.ask_at = now + self.wait;
+                vec![query]
+            }
+            Phase::Released => {
+                self.tries += 1;
+                if self.tries > TRIES {
+                    return vec![Next::Lost(Lost::Silent { while_: "starting a command" })];
+                }
+                self.wait *= 2;
+                self.ask_at = now + self.wait;
+                // Perhaps only the starting line was lost. The agent would not mind it.
+                vec![if self.tries == 1 { Next::Send(self.go()) } else { query }]
+            }
+        }
+    }
+
+    /// Sends all pieces anew, unless that was tried often enough.
+    fn repeat_delivery(&mut self, now: Instant) -> Vec<Next> {
+        if !matches!(self.phase, Phase::Sending { .. } | Phase::Released) {
+            return Vec::new();
+        }
+        self.tries += 1;
+        if self.tries > TRIES {
+            return vec![Next::Lost(Lost::Silent { while_: "taking a command" })];
+        }
+        if self.phase == Phase::Released {
+            self.start.at_once = true;
+        }
         self.wait *= 2;
-        self.ask_at = now + self.wait;
-        next.push(Next::Again);
-        next
+        self.send_from_the_first(now)
     }
 
     fn end(&mut self, timed_out: bool, now: Instant) -> Vec<Next> {
@@ -406,7 +410,7 @@ impl Job {
         match self.phase {
             // 0 is the agent's own group.
             Phase::Running { process } if process > 1 => {
-                Some(Next::Send(format!("k {signal} {process}\n").into_bytes()))
+                Some(Next::Send(format!("k {signal} {process}\n")))
             }
             _ => None,
         }

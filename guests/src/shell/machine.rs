@@ -24,11 +24,15 @@ use super::frame::{Key, Part, Scanner};
 use super::job::{Job, Next, Phase};
 use super::kernel::Filter;
 use super::login::{Login, Step};
+use super::process::{News, Process, Ticket};
 use super::watch::Watch;
 use crate::os::Os;
 
 /// How long an agent may take to answer when a line on its console looks like a panic or a restart.
 const SUSPICION: Duration = Duration::from_secs(5);
+
+/// Processes that may end in a row without having been of use.
+const DEATHS: u32 = 3;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +118,13 @@ pub struct Machine {
     scanner: Scanner,
     watch: Watch,
     suspicion: Option<Suspicion>,
+    /// Lines for background commands, held until it is clear who reads them.
+    signals: Vec<String>,
     job: Option<Job>,
+    /// The process of the next command, unless `job` has it.
+    process: Option<Process>,
+    /// Processes that ended in a row without having been of use.
+    deaths: u32,
     last_number: u32,
     directory: Option<String>,
     /// The terminal could not be made raw: it echoes, and ends lines with CR LF.
@@ -149,7 +159,10 @@ impl Machine {
             scanner: Scanner::default(),
             watch: Watch::new(os),
             suspicion: None,
+            signals: Vec::new(),
             job: None,
+            process: None,
+            deaths: 0,
             last_number: 0,
             directory: None,
             cooked: false,
@@ -166,17 +179,11 @@ impl Machine {
         self.directory.as_deref()
     }
 
-    /// Starts a command and gives its number. Call only when [`Machine::is_idle`]. A
-    /// command that has to be delivered again gets another number: see [`Machine::number`].
-    pub fn start(&mut self, start: Start, now: Instant) -> u32 {
+    /// Starts a command. Call only when [`Machine::is_idle`].
+    pub fn start(&mut self, start: Start, now: Instant) {
         debug_assert!(self.is_idle(), "one command at a time");
-        self.last_number += 1;
-        let number = self.last_number;
-        let (open, close) = ((self.keys)(), (self.keys)());
-        let mut job = Job::new(start, number, open, close, self.cooked, now);
-        self.transmit.push_back(job.begin(now));
-        self.job = Some(job);
-        number
+        self.job = Some(Job::new(start, self.cooked, now));
+        self.bring_together(now);
     }
 
     /// Whether a command can be started.
@@ -203,15 +210,11 @@ impl Machine {
     }
 
     /// Sends `signal` (a name such as `TERM`) to the session of a background command's process.
-    pub fn signal(&mut self, process: u32, signal: &str) {
-        if process > 1 {
-            self.send(format!("k {signal} {process}\n").into_bytes());
+    pub fn signal(&mut self, process: u32, signal: &str, now: Instant) {
+        if process > 1 && !matches!(self.state, State::Lost) {
+            self.signals.push(format!("k {signal} {process}\n"));
+            self.send_owed(now);
         }
-    }
-
-    /// The number of the command in progress.
-    pub fn number(&self) -> Option<u32> {
-        self.job.as_ref().map(Job::number)
     }
 
     /// Takes what the guest wrote.
@@ -229,7 +232,11 @@ impl Machine {
         self.scanner.feed(&text);
         loop {
             let mut keys = vec![self.load, self.session];
-            keys.extend(self.job.iter().flat_map(Job::keys));
+            let job = self.job.as_ref().and_then(Job::ticket);
+            let process = self.process.as_ref().map(Process::ticket);
+            for ticket in [job, process].into_iter().flatten() {
+                keys.extend([ticket.open, ticket.close]);
+            }
             match self.scanner.next_part(&keys) {
                 None => break,
                 Some(Part::Text(text)) => self.on_text(text, now),
@@ -251,8 +258,9 @@ impl Machine {
             State::Lost => return None,
         };
         let job = self.job.as_ref().and_then(Job::due);
+        let process = self.process.as_ref().and_then(Process::due);
         let suspicion = self.suspicion.as_ref().and_then(|s| s.until);
-        [state, job, suspicion].into_iter().flatten().min()
+        [state, job, process, suspicion].into_iter().flatten().min()
     }
 
     /// Repeats what got no answer and ends what took too long.
@@ -264,6 +272,10 @@ impl Machine {
             return self.lose(Lost::Trouble { line });
         }
         self.login(|login| login.handle_timeout(now));
+        if let Some(process) = &mut self.process {
+            let news = process.handle_timeout(now);
+            self.take_news(news, now);
+        }
         if let Some(job) = &mut self.job {
             let next = job.handle_timeout(now);
             self.follow(next, now);
@@ -301,57 +313,113 @@ impl Machine {
                 let program = agent::program(&self.session);
                 self.login(|login| login.loaded(program, now));
             }
-        } else if key == self.session {
-            match words[..] {
-                ["ready", directory, _] if matches!(self.state, State::Login(_)) => {
-                    self.directory = (directory != "-").then(|| directory.to_owned());
-                    self.state = State::Ready;
-                    if self.cooked {
-                        // Programs' lines end with CR LF here, so records cannot be told apart.
-                        self.filter = None;
-                    }
-                    self.events.push_back(Event::Ready);
-                }
-                ["pong", _] => self.suspicion = None,
-                ["gone", number, status] => {
-                    self.on_job_frame(key, &words, now);
-                    if let (Ok(number), Ok(status)) = (number.parse(), status.parse()) {
-                        self.events.push_back(Event::BackgroundEnded { number, status });
-                    }
-                }
-                _ => self.on_job_frame(key, &words, now),
-            }
-        } else {
-            self.on_job_frame(key, &words, now);
+            return;
         }
-    }
-
-    fn on_job_frame(&mut self, key: Key, words: &[&str], now: Instant) {
+        match words[..] {
+            ["ready", directory, _] if matches!(self.state, State::Login(_)) => {
+                self.directory = (directory != "-").then(|| directory.to_owned());
+                self.state = State::Ready;
+                if self.cooked {
+                    // Programs' lines end with CR LF here, so records cannot be told apart.
+                    self.filter = None;
+                }
+                self.events.push_back(Event::Ready);
+            }
+            ["pong"] => self.suspicion = None,
+            _ => {}
+        }
+        if let Some(process) = &mut self.process {
+            let news = process.handle_frame(key, &words, now);
+            self.take_news(news, now);
+        }
         if let Some(job) = &mut self.job {
-            let next = job.handle_frame(key, words, now);
+            let next = job.handle_frame(key, &words, now);
             self.follow(next, now);
         }
+        // After the start that the job may have to tell.
+        if let (["gone", number, status], true) = (&words[..], key == self.session)
+            && let (Ok(number), Ok(status)) = (number.parse(), status.parse())
+        {
+            self.events.push_back(Event::BackgroundEnded { number, status });
+        }
+        self.bring_together(now);
     }
 
     /// Does what the job asks for.
     fn follow(&mut self, next: Vec<Next>, now: Instant) {
         for next in next {
             match next {
-                Next::Send(bytes) => self.send(bytes),
+                Next::Send(line) => self.send(line),
                 Next::Event(event) => self.events.push_back(event),
+                Next::Again => {}
                 Next::Done => self.job = None,
-                Next::Lost(lost) => return self.lose(lost),
-                Next::Again => {
-                    // A new number and new keys: late frames of the first try mean nothing.
-                    self.last_number += 1;
-                    let (number, open, close) = (self.last_number, (self.keys)(), (self.keys)());
-                    if let Some(job) = &mut self.job {
-                        self.transmit.push_back(job.begin_again(number, open, close, now));
-                    }
+                Next::Return => {
+                    let job = self.job.take();
+                    let ticket = job.as_ref().and_then(Job::ticket);
+                    let background = job.is_some_and(|job| job.is_background());
+                    self.process = ticket.map(|t| Process::ready(t, background, now));
                 }
+                Next::Lost(lost) => return self.lose(lost),
             }
         }
-        self.ask_suspect(now);
+        self.bring_together(now);
+    }
+
+    fn take_news(&mut self, news: News, now: Instant) {
+        match news {
+            News::None => {}
+            News::Send(line) => self.send(line),
+            News::Gone => {
+                self.process = None;
+                self.deaths += 1;
+            }
+            News::Lost(lost) => return self.lose(lost),
+        }
+        self.bring_together(now);
+    }
+
+    /// Gives the job the process, and keeps one ready for the next.
+    fn bring_together(&mut self, now: Instant) {
+        if !matches!(self.state, State::Ready) {
+            return;
+        }
+        let wanted = self.job.as_ref().map_or(Some(false), Job::wants_process);
+        if let Some(background) = wanted {
+            match &mut self.process {
+                None => self.make_process(background, now),
+                Some(process) => match process.takes() {
+                    Some(kind) if kind == background => self.hand_over(now),
+                    Some(_) => {
+                        let line = process.dismiss(now);
+                        self.deaths = 0;
+                        self.send(line);
+                    }
+                    None => {}
+                },
+            }
+        }
+        self.send_owed(now);
+    }
+
+    fn make_process(&mut self, background: bool, now: Instant) {
+        // A guest that cannot make processes, or whose `sh` is broken.
+        if self.deaths > DEATHS {
+            return self.lose(Lost::Silent { while_: "making a process" });
+        }
+        self.last_number += 1;
+        let ticket = Ticket { number: self.last_number, open: (self.keys)(), close: (self.keys)() };
+        let process = Process::new(ticket, background, now);
+        self.send(process.request());
+        self.process = Some(process);
+    }
+
+    fn hand_over(&mut self, now: Instant) {
+        let Some(job) = &mut self.job else { return };
+        if let Some(process) = self.process.take() {
+            self.deaths = 0;
+            let next = job.deliver(process.ticket(), now);
+            self.follow(next, now);
+        }
     }
 
     fn login(&mut self, act: impl FnOnce(&mut Login) -> Vec<Step>) {
@@ -371,35 +439,44 @@ impl Machine {
         let found = look(&mut self.watch);
         if let (Some(line), State::Ready, None) = (found, &self.state, &self.suspicion) {
             self.suspicion = Some(Suspicion { line, until: None });
-            self.ask_suspect(now);
+            self.send_owed(now);
         }
     }
 
-    /// Sends the question that is owed, unless the line would release an armed command.
-    fn ask_suspect(&mut self, now: Instant) {
-        let reads = self.job.as_ref().is_none_or(|job| {
-            !matches!(job.phase(), Phase::Arming | Phase::Armed | Phase::Released)
-        });
+    /// Sends the signals and the question that are owed, once it is clear who reads: on a raw terminal
+    /// bash reads ahead, so a line sent while the reader changes may end with the wrong one.
+    fn send_owed(&mut self, now: Instant) {
+        let is_clear = match (&self.job, &self.process) {
+            (Some(job), None) => matches!(job.phase(), Phase::Armed | Phase::Running { .. }),
+            (_, Some(process)) => process.takes().is_some(),
+            (None, None) => false,
+        };
+        if !is_clear {
+            return;
+        }
+        for line in std::mem::take(&mut self.signals) {
+            self.send(line);
+        }
         if let Some(suspicion) = &mut self.suspicion
             && suspicion.until.is_none()
-            && reads
         {
             suspicion.until = Some(now + SUSPICION);
-            self.send(b"p 1\n".to_vec());
+            self.send("p\n".to_owned());
         }
     }
 
-    fn send(&mut self, line: Vec<u8>) {
+    fn send(&mut self, line: String) {
         if let Some(job) = &mut self.job {
-            job.note_sent(&line);
+            job.note_sent(line.as_bytes());
         }
-        self.transmit.push_back(line);
+        self.transmit.push_back(line.into_bytes());
     }
 
     fn lose(&mut self, lost: Lost) {
         if !matches!(self.state, State::Lost) {
             self.state = State::Lost;
             self.job = None;
+            self.process = None;
             self.suspicion = None;
             self.transmit.clear();
             self.events.push_back(Event::Lost(lost));

@@ -22,6 +22,7 @@ mod kernel;
 mod login;
 pub mod machine;
 mod output;
+mod process;
 mod watch;
 
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
