@@ -147,11 +147,14 @@ fn overlays(base: &Path, root: &Path, shown: &[PathBuf]) -> Result<(), Filesyste
             path.to_string_lossy().replace('\\', r"\\").replace(',', r"\,").replace(':', r"\:")
         };
         // `userxattr` lets an overlay be made inside a user namespace (Linux 5.11).
-        let layers =
-            format!("lowerdir={},upperdir={},workdir={}", escaped(point), escaped(&upper), escaped(&work));
-        let plain = mount_at(
-            Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(&layers),
+        let layers = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            escaped(point),
+            escaped(&upper),
+            escaped(&work)
         );
+        let plain =
+            mount_at(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(&layers));
         if plain.is_ok() {
             continue;
         }
@@ -204,10 +207,8 @@ fn copy_tree(from: &Path, to: &Path) {
     for entry in entries.flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => {
-                if fs::create_dir(&target).is_ok() {
-                    copy_tree(&source, &target);
-                }
+            Ok(kind) if kind.is_dir() && fs::create_dir(&target).is_ok() => {
+                copy_tree(&source, &target);
             }
             Ok(kind) if kind.is_symlink() => {
                 if let Ok(link) = fs::read_link(&source) {
@@ -257,7 +258,8 @@ fn devices(dev: &Path) -> Result<(), FilesystemError> {
         if !host.exists() {
             continue;
         }
-        fs::File::create(&at).map_err(|source| FilesystemError::Make { path: at.clone(), source })?;
+        fs::File::create(&at)
+            .map_err(|source| FilesystemError::Make { path: at.clone(), source })?;
         mount_at(Some(&host.to_string_lossy()), &at, None, MsFlags::MS_BIND, None)?;
     }
     mount_at(Some("tmpfs"), &dev.join("shm"), Some("tmpfs"), MsFlags::empty(), Some("mode=1777"))?;
@@ -306,7 +308,9 @@ mod tests {
     #[test]
     fn only_file_systems_with_the_hosts_files_are_shown() {
         let line = |kind: &str, point: &str| {
-            format!("36 35 98:0 / {point} rw,noatime master:1 - {kind} /dev/root rw,errors=continue")
+            format!(
+                "36 35 98:0 / {point} rw,noatime master:1 - {kind} /dev/root rw,errors=continue"
+            )
         };
         assert_eq!(shown_mount(&line("ext4", "/")), Some(PathBuf::from("/")));
         assert_eq!(shown_mount(&line("proc", "/proc")), None);

@@ -75,7 +75,6 @@ fn process_one(helper: Pid) -> Result<ExitCode, String> {
         .and_then(|link| link.to_str()?.parse().ok())
         .unwrap_or(helper.as_raw().cast_unsigned());
     let view = enter_private_view().map_err(|error| error.to_string())?;
-    let stdin = std::io::stdin();
     let shell = Command::new("/bin/sh")
         .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())
@@ -89,7 +88,6 @@ fn process_one(helper: Pid) -> Result<ExitCode, String> {
         .process_group(0)
         .spawn()
         .map_err(|error| format!("cannot start /bin/sh: {error}"))?;
-    drop(stdin);
     report(&Report::Ready { init: outer, view });
     release_standard_streams();
     let shell = Pid::from_raw(shell.id().cast_signed());

@@ -94,20 +94,14 @@ impl NetnsNode {
     ///
     /// `program` is a binary whose `main` honours [`HELPER_ARGUMENT`]: for `tapestry` itself,
     /// `/proc/self/exe`.
-    pub async fn start(
-        program: &Path,
-        spec: &NodeSpec,
-    ) -> Result<(Self, UnixStream), NetnsError> {
+    pub async fn start(program: &Path, spec: &NodeSpec) -> Result<(Self, UnixStream), NetnsError> {
         let node = || spec.node.clone();
         let spawn_error =
             |source| NetnsError::Spawn { node: node(), program: program.to_owned(), source };
         let (ours, theirs) = UnixStream::pair().map_err(spawn_error)?;
         let theirs = OwnedFd::from(theirs.into_std().map_err(spawn_error)?);
-        nix::fcntl::fcntl(
-            &theirs,
-            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
-        )
-        .map_err(|errno| spawn_error(errno.into()))?;
+        nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))
+            .map_err(|errno| spawn_error(errno.into()))?;
         let their_output = theirs.try_clone().map_err(spawn_error)?;
         let json = serde_json::to_string(spec).map_err(|error| spawn_error(error.into()))?;
 
