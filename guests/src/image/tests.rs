@@ -8,10 +8,15 @@ use super::*;
 
 /// The default image in the machine's cache, built if it is not there.
 pub(crate) fn default_image() -> Result<Image, ImageError> {
+    plain_image(DEFAULT_NAME, Flavour::Cloud)
+}
+
+/// An image without extra packages in the machine's cache, built if it is not there.
+pub(crate) fn plain_image(name: &str, flavour: Flavour) -> Result<Image, ImageError> {
     build(&BuildOptions {
-        name: DEFAULT_NAME.into(),
+        name: name.into(),
         packages: Vec::new(),
-        flavour: Flavour::Cloud,
+        flavour,
         refresh: false,
         cache_dir: cache_dir()?,
         progress: &|step| println!("{step}"),
