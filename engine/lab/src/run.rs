@@ -212,7 +212,8 @@ async fn body(
         names: topology.nodes.iter().map(|node| node.name.clone()).collect(),
         status: Box::new(status(lab, events, known)),
     };
-    let server = match server::serve(listener, Arc::new(shared)) {
+    // A run that is interrupted drops it too, so that nobody waits for answers of a lab that ends.
+    let _server = match server::serve(listener, Arc::new(shared)) {
         Ok(server) => server,
         Err(error) => return fail(format!("cannot answer exec and attach: {error}")),
     };
@@ -222,11 +223,13 @@ async fn body(
     let errors = tokio::select! {
         errors = lab.boot(assembled, prepared) => errors,
         // The evidence tells why.
-        () = &mut failed => return server.abort(),
+        () = &mut failed => return,
     };
     if !errors.is_empty() {
-        known.lock().errors.extend(errors.iter().map(ToString::to_string));
-        return server.abort();
+        let mut known = known.lock();
+        known.errors.extend(errors.iter().map(ToString::to_string));
+        known.tasks.extend(topology.tasks.iter().map(|task| TaskReport::not_run(&task.name)));
+        return;
     }
     known.lock().ready_seconds = Some(events.seconds());
     lab.begin_measuring();
@@ -238,7 +241,6 @@ async fn body(
         () = tasks(topology, lab, dir, events, known) => {}
         () = &mut failed => {}
     }
-    server.abort();
 }
 
 /// All tasks in order, then what is derived from them.
@@ -377,7 +379,7 @@ fn status(
 ) -> impl Fn() -> Status + Send + Sync + 'static {
     let (topology, snapshots) = (Arc::clone(lab.topology()), lab.snapshots());
     let (nodes, known) = (Arc::clone(&lab.nodes), Arc::clone(known));
-    let (start, host) = (events.start(), HostMeter::start());
+    let (start, host, foreign) = (events.start(), HostMeter::start(), lab.is_foreign());
     move || {
         let elapsed_ns = nanoseconds(start.elapsed());
         let snapshot = snapshots();
@@ -415,6 +417,7 @@ fn status(
             elapsed_ns,
             progress,
             nodes: status::nodes(&topology, &up),
+            foreign,
             links: snapshot.as_ref().map(status::links).unwrap_or_default(),
             truth,
             host: CpuTicks::now(),

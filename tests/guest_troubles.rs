@@ -1,0 +1,129 @@
+//! Virtual machines in trouble: exit status 1 in time, an error that names the node, the cause,
+//! QEMU's own words and the last console lines; and the other guests' results are kept.
+
+mod common;
+
+use common::{Place, have_qemu, have_root, qemu_turn, says, script};
+
+const ONE: &str = "nodes:\n  g: { kind: qemu }\n";
+
+#[test]
+fn qemu_is_missing_too_old_or_something_else() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    place.file("lab.yaml", ONE);
+    let run = |program: &str, out: &str| {
+        let mut command = place.tapestry(&["run", "lab.yaml", "--out", out]);
+        command.env("TAPESTRY_QEMU", program);
+        place.start(command).end().expect(1)
+    };
+    let told = run("/nowhere/qemu", "missing").text();
+    says(&told, &["node `g`", "/nowhere/qemu", "apt-get install qemu-system-x86"]);
+
+    let old = script(&place, "old-qemu", "echo 'QEMU emulator version 5.2.0'");
+    let told = run(&old.to_string_lossy(), "old").text();
+    says(&told, &["node `g`", "5.2.0", "7.2"]);
+
+    let strange = script(&place, "strange", "echo 'I am no emulator' >&2; exit 9");
+    let told = run(&strange.to_string_lossy(), "no-qemu").text();
+    says(&told, &["node `g`"]);
+    assert!(told.contains("I am no emulator") || told.contains("version"), "{told}");
+}
+
+#[test]
+fn an_image_that_is_not_there_is_named_with_the_command_that_makes_one() {
+    let place = Place::new();
+    if !have_root() {
+        return;
+    }
+    let ended = place.run("nodes:\n  g: { kind: qemu, image: nowhere }\n").expect(1);
+    says(&ended.text(), &["node g", "nowhere", "tapestry image build"]);
+}
+
+/// Three guests that fail at boot in three ways beside one that works.
+#[test]
+fn boot_fails_in_each_way_and_is_told() {
+    if !have_qemu() {
+        return;
+    }
+    let _turn = qemu_turn();
+    let place = Place::new();
+    let ended = place
+        .run(
+            r#"
+nodes:
+  refused: { kind: qemu, extra_args: ["-no-such-option"] }
+  panics: { kind: qemu, kernel_args: "rdinit=/nowhere init=/nowhere" }
+  mute: { kind: qemu, kernel_args: "rdinit=/usr/bin/sleep -- 1000", boot_timeout: 15s }
+  good: { kind: qemu }
+tasks:
+  - { name: never, run: { good: echo hello } }
+"#,
+        )
+        .expect(1);
+    let results = ended.results();
+    let errors = results.errors();
+    says(&errors, &["`refused`", "-no-such-option"]);
+    says(&errors, &["`panics`", "Kernel panic"]);
+    says(&errors, &["`mute`", "no usable shell within 15s"]);
+    assert_eq!(results.node("good")["ready"], true, "{errors}");
+    for bad in ["refused", "panics", "mute"] {
+        assert_eq!(results.node(bad)["ready"], false);
+        assert!(results.node(bad)["error"].is_string(), "{:#}", results.node(bad));
+    }
+    assert_eq!(results.task("never")["ran"], false);
+}
+
+/// Guests that end in the middle of a task, each in its way, beside one that goes on.
+#[test]
+fn guests_that_end_in_a_task_are_told_and_others_go_on() {
+    if !have_qemu() {
+        return;
+    }
+    let _turn = qemu_turn();
+    let place = Place::new();
+    let run = place.begin(
+        r#"
+nodes:
+  panics: { kind: qemu }
+  reboots: { kind: qemu }
+  killed: { kind: qemu }
+  good: { kind: qemu }
+tasks:
+  - name: end
+    run:
+      panics: "sleep 1; echo c > /proc/sysrq-trigger; sleep 1000"
+      reboots: "sleep 1; reboot -f; sleep 1000"
+      killed: sleep 1000
+      good: "sleep 3; echo survived"
+    timeout: 60s
+  - { name: never, run: { good: echo hello } }
+"#,
+    );
+    let mut run = run;
+    run.wait_for_event("task-started", "end");
+    // The program's name is in its arguments; the run directory is in nobody else's.
+    let qemu = common::wait_for("the process of guest `killed`", || {
+        std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            let ours = std::fs::read_to_string(entry.path().join("cgroup")).is_ok();
+            (ours && words.contains(&b"guest=killed".as_slice())).then_some(pid)
+        })
+    });
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(qemu), nix::sys::signal::Signal::SIGKILL)
+        .expect("the guest's process is there");
+    let ended = run.end().expect(1);
+    let results = ended.results();
+    let errors = results.errors();
+    says(&errors, &["`panics`", "panicked", "sysrq"]);
+    says(&errors, &["`reboots`", "rebooted"]);
+    says(&errors, &["`killed`", "signal 9"]);
+    assert_eq!(results.output("end", "good"), "survived\n", "{errors}");
+    assert_eq!(results.status("end", "good"), Some(0));
+    assert_eq!(results.task("never")["ran"], false);
+    assert!(ended.took.as_secs() < 90, "it took {:?}", ended.took);
+}
