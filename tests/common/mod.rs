@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -41,12 +41,14 @@ pub fn wait_for<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A directory of its own for a test; the program is started in it.
-pub struct Place(tempfile::TempDir);
+/// A directory of its own for a test; the program is started in it. It goes with the last thing
+/// that is known of what ran there.
+#[derive(Clone)]
+pub struct Place(Arc<tempfile::TempDir>);
 
 impl Place {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        Self(Arc::new(tempfile::tempdir().expect("a temporary directory")))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -109,7 +111,8 @@ impl Place {
         let ((stdout, stdout_path), (stderr, stderr_path)) = (said("stdout-"), said("stderr-"));
         let child = command.stdout(stdout).stderr(stderr).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Started { child, stdout_path, stderr_path, out: self.path("out") }
+        let (place, out) = (self.clone(), self.path("out"));
+        Started { child, stdout_path, stderr_path, out, place }
     }
 }
 
@@ -120,6 +123,7 @@ pub struct Started {
     stderr_path: PathBuf,
     /// Its run directory, if it was started with one.
     pub out: PathBuf,
+    place: Place,
 }
 
 impl Started {
@@ -182,6 +186,7 @@ impl Started {
             stdout: self.stdout(),
             stderr: self.stderr(),
             out: self.out.clone(),
+            place: self.place.clone(),
         }
     }
 }
@@ -207,7 +212,8 @@ pub struct Ended {
     pub took: Duration,
     pub stdout: Vec<u8>,
     pub stderr: String,
-    out: PathBuf,
+    pub out: PathBuf,
+    place: Place,
 }
 
 impl Ended {
@@ -241,7 +247,8 @@ impl Ended {
         let path = self.out.join("results.json");
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), self.stderr));
-        Results(serde_json::from_str(&text).expect("results.json is JSON"), self.out.clone())
+        let value = serde_json::from_str(&text).expect("results.json is JSON");
+        Results(value, self.out.clone(), self.place.clone())
     }
 
     /// `manifest.json`.
@@ -261,7 +268,7 @@ pub fn says(text: &str, parts: &[&str]) {
 }
 
 /// `results.json` of a run.
-pub struct Results(pub Value, PathBuf);
+pub struct Results(pub Value, PathBuf, Place);
 
 impl Results {
     /// The command `name` of `task`.
