@@ -61,8 +61,10 @@ impl Tasks {
                 // Without its command's output the metric is no news.
                 (None, _) if !errors.is_empty() => {}
                 (None, error) => {
-                    let why = error.map_or_else(|| "no value".to_owned(), |e| e.to_string());
-                    errors.push(format!("task {}: metric {name}: {why}", task.name));
+                    // The error names the metric.
+                    let why = error
+                        .map_or_else(|| format!("metric `{name}` has no value"), |e| e.to_string());
+                    errors.push(format!("task {}: {why}", task.name));
                 }
             }
         }
