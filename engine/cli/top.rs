@@ -65,7 +65,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let followed = follow(&mut terminal, &run, first, args.interval);
     ratatui::try_restore()?;
     if followed? == Ended::Run {
-        println!("run {} has ended", run.display());
+        let alive = rundir::state(&run) == Some(rundir::RunState::Alive);
+        println!("run {} {}", run.display(), if alive { "is ending" } else { "has ended" });
     }
     Ok(0)
 }
@@ -119,11 +120,10 @@ fn follow(
     }
 }
 
-/// Whether the run no longer is. One about to end answers no more before it lets go of its
-/// directory.
+/// Whether the run is over, or so far that it answers no more.
 fn is_over(error: &ControlError) -> bool {
-    use ControlError::{Connect, Gone, NotRunning};
-    matches!(error, NotRunning(_) | Gone | Connect { .. })
+    use ControlError::{Ending, Gone, NotRunning};
+    matches!(error, NotRunning(_) | Ending(_) | Gone)
 }
 
 /// Asks from a thread of its own, since a run on a busy machine may take its time to answer. Ends

@@ -111,7 +111,7 @@ pub(crate) fn header(status: &Status, rates: &Rates) -> Vec<(Tone, String)> {
                 lines.push((tone, format!("latest event: {event}")));
             }
         }
-        None if progress.ready => {
+        None if status.foreign => {
             let text = "another program moves the frames: nothing is known of links and timing";
             lines.push((Tone::Warning, text.to_owned()));
         }

@@ -63,6 +63,9 @@ pub enum ControlError {
     /// The run is over.
     #[error("run {0} is not running: exec, attach and top need a living run")]
     NotRunning(String),
+    /// The run takes no more requests.
+    #[error("run {0} is ending and answers no more")]
+    Ending(String),
     /// The socket could not be made or reached.
     #[error("cannot reach run {run}: {source}")]
     Connect {
@@ -126,8 +129,10 @@ impl Connection {
         let address = rundir::address(run).ok_or_else(|| ControlError::NotRunning(shown()))?;
         let connect = SocketAddr::from_abstract_name(&address)
             .and_then(|address| UnixStream::connect_addr(&address));
-        let mut stream =
-            connect.map_err(|source| ControlError::Connect { run: shown(), source })?;
+        let mut stream = connect.map_err(|source| match source.kind() {
+            io::ErrorKind::ConnectionRefused => ControlError::Ending(shown()),
+            _ => ControlError::Connect { run: shown(), source },
+        })?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
         line.push(b'\n');
         match stream.write_all(&line) {

@@ -1,11 +1,13 @@
 //! The lab's side of `control`: answers requests from other terminals while the lab runs.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::RwLock;
 use tapestry_guests::shell::RunOptions;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -40,16 +42,29 @@ impl Shared {
     }
 }
 
-/// Serves until dropped. Must be called inside a tokio runtime.
-pub fn serve(
+/// Takes requests as long as it lives.
+#[derive(Debug)]
+pub struct Server {
+    task: tokio::task::JoinHandle<()>,
     listener: StdListener,
-    shared: Arc<Shared>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The process in front of the sandbox has the socket too, so closing ours would leave those
+        // who connect from now on waiting until it ends.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+/// Serves until dropped. Must be called inside a tokio runtime.
+pub fn serve(listener: StdListener, shared: Arc<Shared>) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
-    Ok(tokio::spawn(async move {
+    let accepting = UnixListener::from_std(listener.try_clone()?)?;
+    let task = tokio::spawn(async move {
         loop {
-            match listener.accept().await {
+            match accepting.accept().await {
                 Ok((stream, _)) => {
                     tokio::spawn(connection(stream, Arc::clone(&shared)));
                 }
@@ -57,7 +72,8 @@ pub fn serve(
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-    }))
+    });
+    Ok(Server { task, listener })
 }
 
 /// Longest request line: a command of the longest length a shell takes, escaped for JSON.

@@ -29,10 +29,11 @@ pub struct Status {
     pub progress: Progress,
     /// All nodes, in file order.
     pub nodes: Vec<NodeStatus>,
-    /// Links in file order; empty where another program moves the frames.
+    /// Whether another program moves the frames, so that nothing is known of links and timing.
+    pub foreign: bool,
+    /// Links in file order; empty where nothing is known of them.
     pub links: Vec<LinkStatus>,
-    /// Timing and unintended losses; absent before the lab is ready and where another program moves
-    /// the frames.
+    /// Timing and unintended losses; absent before the lab is ready and where nothing is known.
     pub truth: Option<Truth>,
     /// CPU time of the whole machine.
     pub host: CpuTicks,

@@ -61,6 +61,7 @@ fn chain(nodes: u64, seconds: u64) -> Status {
             errors: Vec::new(),
         },
         nodes: (0..nodes).map(node).collect(),
+        foreign: false,
         links: (0..nodes - 1).map(link).collect(),
         truth: Some(Truth {
             verdict: Verdict { state: Trust::Valid, reasons: Vec::new() },
@@ -172,9 +173,17 @@ fn s_sorts_the_table_in_focus() {
 }
 
 #[test]
+fn a_foreign_forwarder_is_told() {
+    let foreign = Status { foreign: true, links: Vec::new(), truth: None, ..chain(3, 5) };
+    let text = page::plain(&foreign, &rates(&foreign, &foreign));
+    assert!(text.contains("another program moves the frames"), "{text}");
+    assert!(!text.contains("DIRECTION") && !text.contains("verdict"), "{text}");
+}
+
+#[test]
 fn every_size_can_be_drawn() {
     let status = trouble();
-    let foreign = Status { links: Vec::new(), truth: None, ..chain(3, 5) };
+    let foreign = Status { foreign: true, links: Vec::new(), truth: None, ..chain(3, 5) };
     for (width, height) in [(0, 0), (1, 1), (3, 2), (20, 3), (300, 5), (10, 100), (500, 200)] {
         for status in [&status, &foreign] {
             screen(status, (width, height), &[KeyCode::End, KeyCode::Char('n'), KeyCode::PageUp]);

@@ -38,6 +38,7 @@ fn at(elapsed_ns: u64, nodes: Vec<NodeStatus>, links: Vec<LinkStatus>) -> Status
         elapsed_ns,
         progress: Progress::default(),
         nodes,
+        foreign: false,
         links,
         truth: None,
         host: CpuTicks::default(),
