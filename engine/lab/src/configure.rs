@@ -17,7 +17,7 @@ pub fn script(topology: &Topology, node: usize) -> String {
     let mut out = String::from("set -e\n");
     let _ = writeln!(out, "hostname {}", quote(&node.hostname));
     hosts(topology, node, &mut out);
-    out.push_str("ip link set lo up\n");
+    out.push_str("ip link set dev lo up\n");
     if !node.interfaces.is_empty() {
         out.push_str(FIND);
     }
@@ -38,20 +38,20 @@ pub fn script(topology: &Topology, node: usize) -> String {
         let stp = u8::from(bridge.stp);
         // Without spanning tree there is no loop to wait for: forward at once.
         let delay = if bridge.stp { "" } else { " forward_delay 0" };
-        let _ = writeln!(out, "ip link add {name} type bridge stp_state {stp}{delay}");
+        let _ = writeln!(out, "ip link add name {name} type bridge stp_state {stp}{delay}");
         for port in &bridge.ports {
             let port = quote(port);
-            let _ = writeln!(out, "_quiet6 {port}; ip link set {port} master {name}");
+            let _ = writeln!(out, "_quiet6 {port}; ip link set dev {port} master {name}");
         }
     }
     for interface in &node.interfaces {
         let name = quote(&interface.name);
-        let _ = writeln!(out, "ip link set {name} mtu {} up", interface.mtu);
+        let _ = writeln!(out, "ip link set dev {name} mtu {} up", interface.mtu);
         addresses(&mut out, &name, &interface.ipv4, &interface.ipv6);
     }
     for bridge in &node.bridges {
         let name = quote(&bridge.name);
-        let _ = writeln!(out, "ip link set {name} up");
+        let _ = writeln!(out, "ip link set dev {name} up");
         addresses(&mut out, &name, &bridge.ipv4, &bridge.ipv6);
     }
     for route in &node.routes {
@@ -77,13 +77,13 @@ const FIND: &str = r#"_name() {
     read -r _m < "$_d/address" || continue
     [ "$_m" = "$1" ] || continue
     _n=${_d##*/}
-    [ "$_n" = "$2" ] || { ip link set "$_n" down; ip link set "$_n" name "$3"; }
+    [ "$_n" = "$2" ] || { ip link set dev "$_n" down; ip link set dev "$_n" name "$3"; }
     return 0
   done
   echo "no interface has the address $1 ($2): is there a driver for this NIC model in the image?"
   return 1
 }
-_final() { [ ! -e "/sys/class/net/$2" ] || ip link set "$2" name "$1"; }
+_final() { [ ! -e "/sys/class/net/$2" ] || ip link set dev "$2" name "$1"; }
 _quiet6() {
   [ ! -e "/proc/sys/net/ipv6/conf/$1" ] || echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
 }

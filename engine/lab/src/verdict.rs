@@ -104,8 +104,9 @@ pub fn judge(evidence: &Evidence, limits: &VerdictThresholds) -> Verdict {
         found.push((
             trust,
             format!(
-                "events ran late: 99th percentile {} (limit {limit}), worst {}",
-                evidence.lateness_p99, evidence.lateness_max
+                "events ran late: 99th percentile {:.3} ms (limit {limit}), worst {:.3} ms",
+                evidence.lateness_p99.as_secs_f64() * 1e3,
+                evidence.lateness_max.as_secs_f64() * 1e3
             ),
         ));
     }
