@@ -77,8 +77,35 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// The error and its causes. Many errors quote their cause; it is not said twice.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
+        if said.is_empty() {
+            cause
+        } else if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || std::io::Error::other("refused");
+        let quoting = anyhow::Error::new(refused()).context("cannot connect: refused");
+        assert_eq!(super::explain(&quoting), "cannot connect: refused");
+        let bare = Err::<(), _>(refused()).context("cannot connect").expect_err("an error");
+        assert_eq!(super::explain(&bare), "cannot connect: refused");
     }
 }
