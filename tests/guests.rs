@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::Write;
+
 use common::{Place, have_qemu, qemu_turn, says};
 
 /// The project's yardstick.
@@ -97,4 +99,28 @@ tasks:
     assert!((10.0..200.0).contains(&rtt), "{rtt} ms");
     let kept = std::fs::read_to_string(place.path("out/kept/vm/tmp/init"));
     assert_eq!(kept.expect("kept from the guest"), "from-init\n");
+}
+
+#[test]
+fn attach_is_a_terminal_beside_the_run() {
+    if !have_qemu() {
+        return;
+    }
+    let _turn = qemu_turn();
+    let place = Place::new();
+    let mut run = place.begin(
+        "nodes:\n  vm: { kind: qemu }\ntasks:\n  - { name: busy, run: { vm: sleep 1000 }, timeout: 2000s }\n",
+    );
+    run.wait_for_event("task-started", "busy");
+    let mut command = place.tapestry(&["attach", "out", "vm"]);
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    command.stdin(std::process::Stdio::from(reader));
+    let mut attached = place.start(command);
+    // The shell starts with the first line; what comes before that may be lost.
+    attached.wait_for("an answer from the guest", |attached| {
+        writer.write_all(b"echo $((6 * 7))-on-$(hostname)\n").expect("typed");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        String::from_utf8_lossy(&attached.stdout()).contains("42-on-vm").then_some(())
+    });
+    place.call(&["attach", "out", "vm"]).expect(1).says(&["vm", "another is attached"]);
 }

@@ -184,7 +184,16 @@ async fn answer(
                 Machine::Netns { init, .. } => {
                     attach_netns(*init, reader, writer).await.map_err(|error| error.to_string())
                 }
-                Machine::Qemu(_) => Err("TERMINAL".into()),
+                Machine::Qemu(guest) => match guest.take_terminal() {
+                    Some(terminal) => attach_terminal(terminal, reader, writer)
+                        .await
+                        .map_err(|error| error.to_string()),
+                    None => Err(format!(
+                        "node {} has no terminal to give: another is attached, or its machine type \
+                         has no second serial port; `tapestry exec` works all the same",
+                        node.name
+                    )),
+                },
             }
         }
     }
@@ -226,6 +235,25 @@ async fn attach_netns(
     }
     let status = shell.wait().await?;
     Ok(status.code().unwrap_or(1))
+}
+
+/// A guest's second serial port, on which our images run a shell.
+async fn attach_terminal(
+    mut terminal: tapestry_guests::qemu::Terminal,
+    mut reader: BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<i32> {
+    let (mut output, mut input) = terminal.stream().split();
+    // The first line wakes the shell, or makes it show its prompt again.
+    input.write_all(b"\n").await?;
+    let type_in = async {
+        let _ = tokio::io::copy_buf(&mut reader, &mut input).await;
+    };
+    tokio::select! {
+        shown = show(&mut output, writer) => shown?,
+        () = type_in => {}
+    }
+    Ok(0)
 }
 
 async fn show(

@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/usr/bin/busybox sh
 # Process 1 of a guest: mounts, drivers for what is there, then a root shell on the first serial
 # port, for ever. Every program started here costs a guest under software translation milliseconds,
-# so it does the least that makes a node.
+# so it does the least that makes a node, and does it with busybox's own commands.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
 
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -39,9 +39,16 @@ ip link set lo up
 trap 'sync; poweroff -f' USR1 USR2
 trap 'sync; reboot -f' TERM
 
+# The second serial port is a terminal for people: the first key starts a shell on it.
+if read -r type < /sys/class/tty/ttyS1/type && [ "$type" != 0 ]; then
+    while :; do
+        read -r key < /dev/ttyS1 && setsid -c /bin/sh -l < /dev/ttyS1 > /dev/ttyS1 2>&1 || sleep 1
+    done &
+fi 2>/dev/null
+
 echo "tapestry: ready"
 while :; do
-    setsid -c sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
+    setsid -c /bin/sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
     shell=$!
     # A signal ends `wait` early; then the shell is still there.
     while kill -0 $shell 2>/dev/null; do wait $shell; done

@@ -42,6 +42,8 @@ pub struct QemuConfig<'a> {
     pub console_fd: RawFd,
     /// Stream socket on which QEMU speaks QMP.
     pub qmp_fd: RawFd,
+    /// Inherited socket for the second serial port, a terminal for people; a `microvm` has none.
+    pub terminal_fd: Option<RawFd>,
     /// Arguments appended as they are.
     pub extra_args: &'a [String],
 }
@@ -90,6 +92,10 @@ pub fn command_line(config: &QemuConfig<'_>) -> Vec<OsString> {
     boot(&mut args, config);
     args.option("-chardev", format!("socket,id=console,fd={}", config.console_fd));
     args.option("-serial", "chardev:console");
+    if let Some(fd) = config.terminal_fd {
+        args.option("-chardev", format!("socket,id=terminal,fd={fd}"));
+        args.option("-serial", "chardev:terminal");
+    }
     args.option("-chardev", format!("socket,id=qmp,fd={}", config.qmp_fd));
     args.option("-mon", "chardev=qmp,mode=control");
     if has_pci(config.machine) {

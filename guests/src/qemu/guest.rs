@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -81,9 +81,30 @@ pub struct Guest {
     pid: u32,
     qmp: Qmp,
     console: Option<UnixStream>,
+    terminal: Arc<Mutex<Option<UnixStream>>>,
     stderr: Tail,
     exit: watch::Receiver<Option<Exit>>,
     kill: Arc<Notify>,
+}
+
+/// A guest's second serial port; given back when dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    stream: Option<UnixStream>,
+    home: Arc<Mutex<Option<UnixStream>>>,
+}
+
+impl Terminal {
+    /// The stream.
+    pub fn stream(&mut self) -> &mut UnixStream {
+        self.stream.as_mut().expect("there until dropped")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+    }
 }
 
 /// How a guest's QEMU process ended.
@@ -214,6 +235,13 @@ impl Guest {
         let mut table = FdTable::default();
         let console_fd = table.add(blocking(console_far).map_err(spawn_error)?);
         let qmp_fd = table.add(blocking(monitor_far).map_err(spawn_error)?);
+        let mut terminal = None;
+        let mut terminal_fd = None;
+        if command_line::has_pci(&spec.machine) {
+            let (near, far) = UnixStream::pair().map_err(spawn_error)?;
+            terminal = Some(near);
+            terminal_fd = Some(table.add(blocking(far).map_err(spawn_error)?));
+        }
         let kernel_args = kernel_args(&spec, super::tsc::host_khz());
         let mut nics = Vec::new();
         for nic in &spec.nics {
@@ -237,6 +265,7 @@ impl Guest {
             nics: &nics,
             console_fd,
             qmp_fd,
+            terminal_fd,
             extra_args: &spec.extra_args,
         });
 
@@ -291,7 +320,8 @@ impl Guest {
         }
         tokio::spawn(watch_shutdown(events, shutdown));
         stop.defuse();
-        Ok(Self { node, pid, qmp, console: Some(console), stderr, exit, kill })
+        let terminal = Arc::new(Mutex::new(terminal));
+        Ok(Self { node, pid, qmp, console: Some(console), terminal, stderr, exit, kill })
     }
 
     /// The node's name.
@@ -312,6 +342,13 @@ impl Guest {
     /// The first serial port; once. What the guest printed before is in the stream.
     pub fn take_console(&mut self) -> Option<UnixStream> {
         self.console.take()
+    }
+
+    /// The second serial port, for one person at a time: `None` while somebody has it, and for
+    /// machine types without one. Images made by [`crate::image::build`] run a shell there.
+    pub fn take_terminal(&self) -> Option<Terminal> {
+        let stream = self.terminal.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Terminal { stream: Some(stream), home: Arc::clone(&self.terminal) })
     }
 
     /// The last lines of QEMU's standard error so far.

@@ -20,7 +20,7 @@ mod tests;
 mod tsc;
 
 pub use command_line::{BackendConfig, MAX_PCI_NICS, NicConfig, QemuConfig, command_line};
-pub use guest::{Backend, Exit, ExitReason, Guest, GuestSpec, Nic, StartError};
+pub use guest::{Backend, Exit, ExitReason, Guest, GuestSpec, Nic, StartError, Terminal};
 pub use qmp::{Command as QmpCommand, Event, Qmp, QmpError, Status, Version};
 
 /// The oldest QEMU that works: the first with the `dgram` network back end.

@@ -30,6 +30,7 @@ fn config(boot: &Boot) -> QemuConfig<'_> {
         nics: &[],
         console_fd: 3,
         qmp_fd: 4,
+        terminal_fd: None,
         extra_args: &[],
     }
 }
