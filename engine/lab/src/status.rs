@@ -263,3 +263,57 @@ fn station(end: &EndpointReport) -> StationStatus {
         lost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tapestry_models::{Counters, DropReason};
+    use tapestry_realtime::{InterfaceCounters, PortCounters, PortDrop, PortReport};
+
+    use super::*;
+
+    #[test]
+    fn a_station_counts_each_loss_once_and_knows_who_meant_it() {
+        let mut counters = Counters::default();
+        counters.tx_dropped[DropReason::QueueFull] = 2;
+        counters.tx_dropped[DropReason::LinkDown] = 3;
+        counters.rx_dropped[DropReason::LinkDown] = 4;
+        counters.transmitted.frames = 9;
+        let mut port = PortCounters { tx_pending: 6, ..PortCounters::default() };
+        port.tx_drops.add(PortDrop::InterfaceDown, 5);
+        port.tx_drops.add(PortDrop::Backpressure, 7);
+        let interface = InterfaceCounters {
+            name: "tap0".into(),
+            sent: 100,
+            send_drops: 8,
+            // The port has counted it already.
+            receive_drops: 5,
+        };
+        let port = PortReport {
+            name: "t0".into(),
+            state: PortState::Down,
+            counters: port,
+            interface: Some(interface),
+        };
+        let endpoint = "n0:eth1".into();
+        let end = EndpointReport { endpoint, station: counters, backlog: 1, port: Some(port) };
+
+        let status = station(&end);
+        let lost: Vec<_> =
+            status.lost.iter().map(|l| (l.reason.as_str(), l.frames, l.unintended)).collect();
+        let expected = [
+            ("queue-full", 2, false),
+            ("link-down", 7, false),
+            ("interface-down", 5, false),
+            ("backpressure", 7, true),
+            (UNREAD, 8, true),
+        ];
+        assert_eq!(lost, expected);
+        assert_eq!((status.node.as_str(), status.interface.as_str()), ("n0", "eth1"));
+        assert_eq!((status.queued, status.pending, status.sent_frames), (1, 6, 9));
+        assert_eq!(status.trouble.as_deref(), Some("down"));
+
+        let in_process = EndpointReport { port: None, ..end };
+        let status = station(&in_process);
+        assert_eq!((status.trouble, status.pending, status.lost.len()), (None, 0, 2));
+    }
+}
