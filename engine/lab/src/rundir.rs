@@ -73,6 +73,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub const RUNS_ROOT: &str = "runs";
 
 const LOCK: &str = "lock";
+/// Directories that every run directory has from the beginning.
+const SUBDIRECTORIES: [&str; 3] = ["console", "outputs", "captures"];
 /// Files end in this while they are being written.
 const PARTIAL: &str = ".partial";
 
@@ -102,7 +104,7 @@ impl RunDir {
         };
         let path = fs::canonicalize(&path)
             .map_err(|source| RunDirError::Create { path: path.clone(), source })?;
-        for sub in ["console", "outputs", "captures"] {
+        for sub in SUBDIRECTORIES {
             let sub = path.join(sub);
             fs::create_dir(&sub).map_err(|source| RunDirError::Create { path: sub, source })?;
         }
@@ -204,25 +206,27 @@ pub enum RunState {
     Dead,
 }
 
-/// Looks at a run directory; `None` if it is not one.
+/// Looks at a run directory; `None` if it is not one: many programs call a file `manifest.json` or
+/// `lock`.
 pub fn state(path: &Path) -> Option<RunState> {
     let lock_path = path.join(LOCK);
-    let manifest = fs::read(path.join("manifest.json")).ok();
-    if let Ok(file) = OpenOptions::new().read(true).write(true).open(&lock_path) {
-        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
-            return Some(RunState::Alive);
-        }
-        if !path.join("console").is_dir() {
-            return None;
-        }
-    } else if manifest.is_none() {
-        return None;
-    }
-    let exit = manifest
+    let manifest = fs::read(path.join("manifest.json"))
+        .ok()
         .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok())
-        .and_then(|value| value.get("exit").cloned())
-        .unwrap_or_default();
-    Some(if exit.is_null() { RunState::Dead } else { RunState::Finished })
+        .filter(|manifest| manifest["tapestry"].is_string());
+    let is_laid_out = || SUBDIRECTORIES.iter().all(|sub| path.join(sub).is_dir());
+    match OpenOptions::new().read(true).write(true).open(&lock_path) {
+        Ok(file) if is_laid_out() => {
+            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
+                return Some(RunState::Alive);
+            }
+        }
+        _ => {
+            manifest.as_ref()?;
+        }
+    }
+    let exit = manifest.is_some_and(|manifest| !manifest["exit"].is_null());
+    Some(if exit { RunState::Finished } else { RunState::Dead })
 }
 
 /// Where a living run answers; `None` when the run is not alive.
@@ -273,7 +277,7 @@ pub fn remove_dead(path: &Path) -> io::Result<bool> {
     if state(path) != Some(RunState::Dead) {
         return Ok(false);
     }
-    for sub in ["console", "outputs", "captures", "qemu"] {
+    for sub in SUBDIRECTORIES.iter().chain(&["kept"]) {
         let sub = path.join(sub);
         if sub.is_dir() {
             fs::remove_dir_all(&sub)?;
@@ -330,7 +334,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let out = root.path().join("run");
         let run = RunDir::create(Some(&out), "x").unwrap();
-        run.write_json("manifest.json", &serde_json::json!({ "exit": null })).unwrap();
+        let manifest = |exit: Option<i32>| serde_json::json!({ "tapestry": "0.1.0", "exit": exit });
+        run.write_json("manifest.json", &manifest(None)).unwrap();
         assert_eq!(state(&out), Some(RunState::Alive));
         assert!(!remove_dead(&out).unwrap(), "a living run must not be removed");
 
@@ -344,11 +349,24 @@ mod tests {
         assert_eq!(state(&path), None, "a folder that is no run is left alone");
 
         let run = RunDir::create(Some(&root.path().join("two")), "x").unwrap();
-        run.write_json("manifest.json", &serde_json::json!({ "exit": 0 })).unwrap();
+        run.write_json("manifest.json", &manifest(Some(0))).unwrap();
         let path = run.path().to_owned();
         run.release();
         assert_eq!(state(&path), Some(RunState::Finished));
         assert!(!remove_dead(&path).unwrap());
+    }
+
+    #[test]
+    fn what_others_call_manifest_or_lock_is_no_run() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path();
+        fs::write(path.join("manifest.json"), r#"{ "name": "a web site" }"#).unwrap();
+        fs::create_dir(path.join("console")).unwrap();
+        assert_eq!(state(path), None);
+        fs::write(path.join(LOCK), "").unwrap();
+        assert_eq!(state(path), None);
+        assert!(!remove_dead(path).unwrap());
+        assert_eq!(fs::read_dir(path).unwrap().count(), 3);
     }
 
     #[test]

@@ -165,7 +165,10 @@ fn front(supervisor: Pid, mask: &SigSet, ready: &OwnedFd) -> ! {
         match mask.wait() {
             Ok(Signal::SIGCHLD) => match waitpid(supervisor, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => {}
-                status => std::process::exit(exit_code(status)),
+                status => {
+                    tell_of_signal("the lab's supervisor", status);
+                    std::process::exit(exit_code(status))
+                }
             },
             Ok(signal) => {
                 let _ = kill(supervisor, signal);
@@ -250,6 +253,7 @@ fn reap(lab: Pid, alive: &OwnedFd, mask: &SigSet) -> ! {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(_) => break,
                 Ok(status) if status.pid() == Some(lab) => {
+                    tell_of_signal("the lab", Ok(status));
                     std::process::exit(exit_code(Ok(status)))
                 }
                 Ok(_) => {}
@@ -268,6 +272,17 @@ fn close_inherited(keep: &[i32]) {
             // Closing a descriptor that the directory listing itself used answers EBADF.
             let _ = nix::unistd::close(fd);
         }
+    }
+}
+
+/// Nobody else can say so: who is killed has no last words.
+fn tell_of_signal(who: &str, status: nix::Result<WaitStatus>) {
+    if let Ok(WaitStatus::Signaled(_, signal, _)) = status {
+        eprintln!(
+            "error: {who} was ended by signal {} ({signal}), so there are no results; was the \
+             machine out of memory? `tapestry clean` removes what is left in its run directory",
+            signal as i32
+        );
     }
 }
 
