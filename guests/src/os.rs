@@ -58,7 +58,15 @@ const LINUX: Os = Os {
 
 static TABLE: &[Os] = &[
     // The image that `tapestry image build` makes: a root shell without login.
-    Os { name: "tapestry", login: None, password: None, ..LINUX },
+    Os {
+        name: "tapestry",
+        login: None,
+        password: None,
+        restart: Some(
+            r"(?-u)^tapestry: ready|Linux version \d|SeaBIOS \(version|reboot: (Restarting|System halted|Power down)",
+        ),
+        ..LINUX
+    },
     LINUX,
     Os { name: "debian", secret: "root", ..LINUX },
     Os { name: "alpine", ..LINUX },

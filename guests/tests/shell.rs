@@ -194,7 +194,7 @@ fn a_command_that_kills_the_shell_ends_in_an_error_not_a_hang() {
         let begun = Instant::now();
         let options = RunOptions { timeout: Duration::from_secs(2), ..quick() };
         let error = shell.run(text, &options).await.expect_err("no shell, no status");
-        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert!(begun.elapsed() < Duration::from_mins(1));
         let CommandError::Lost { node, command, .. } = &error else { panic!("{error}") };
         assert_eq!(node, "n0");
         assert!(command.starts_with("p=$$"));

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::agent::BACKGROUND_BYTES;
-use super::driver::{Request, Shell};
+use super::driver::Request;
 use super::frame::Key;
+use super::handle::Shell;
 use super::machine::Lost;
 use super::output::{Collector, Output};
 

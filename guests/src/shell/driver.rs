@@ -5,22 +5,17 @@
 //! releases are eight system calls back to back, without eight tasks being woken in between.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::poll_fn;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::agent::COMMAND_BYTES;
-use super::command::{
-    Armed, Background, CommandError, Finished, RunOptions, Running, Started, brief, collector, tail,
-};
+use super::command::{Finished, Started};
 use super::frame::Key;
 use super::machine::{Event, Lost, Machine, Start};
 use super::output::Collector;
@@ -30,67 +25,12 @@ use crate::os::Os;
 /// Bytes read from a guest at once.
 const BURST: usize = 64 << 10;
 
-/// How a node's shell is reached.
-#[derive(Debug, Clone)]
-pub struct LoginOptions {
-    /// File that takes every byte of the console.
-    pub console_log: Option<PathBuf>,
-    /// Longest time until commands can be run (the guest's boot included).
-    pub timeout: Duration,
-}
-
-/// Why a node has no shell.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// The console log cannot be written.
-    #[error("node `{node}`: cannot write its console log {}: {source}; make the directory writable", path.display())]
-    Log {
-        /// The node.
-        node: String,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// No shell within the time given.
-    #[error(
-        "node `{node}` showed no usable shell within {after:?}; raise its `boot_timeout:` or check its image, `os:` and `kernel_args:`{}",
-        tail(console)
-    )]
-    NoShell {
-        /// The node.
-        node: String,
-        /// The time given.
-        after: Duration,
-        /// The last lines of its console.
-        console: Vec<String>,
-    },
-    /// The guest died on the way.
-    #[error("node `{node}` did not get to a shell: {cause}{}", tail(console))]
-    Lost {
-        /// The node.
-        node: String,
-        /// What happened.
-        cause: Lost,
-        /// The last lines of its console.
-        console: Vec<String>,
-    },
-}
-
-/// A node's shell; clones share it. When the last clone is gone, so is the stream.
-#[derive(Clone)]
-pub struct Shell {
-    shared: Arc<Shared>,
-    requests: mpsc::UnboundedSender<Request>,
-    status: watch::Receiver<Status>,
-    console: Console,
-}
-
-struct Shared {
-    node: String,
+/// What the driver and the handles share.
+pub(super) struct Shared {
+    pub(super) node: String,
     /// One command at a time; the driver holds the permit of the command in progress.
-    slot: Arc<Semaphore>,
-    next_token: AtomicU64,
+    pub(super) slot: Arc<Semaphore>,
+    pub(super) next_token: AtomicU64,
     writer: Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     /// A line was written in part: nothing may be written behind its back.
     is_mid_line: AtomicBool,
@@ -98,11 +38,11 @@ struct Shared {
 
 /// What the driver publishes.
 #[derive(Debug, Clone, Default)]
-struct Status {
-    ready: bool,
-    directory: Option<String>,
-    lost: Option<Lost>,
-    background_ends: BTreeMap<u32, (u8, Instant)>,
+pub(super) struct Status {
+    pub(super) ready: bool,
+    pub(super) directory: Option<String>,
+    pub(super) lost: Option<Lost>,
+    pub(super) background_ends: BTreeMap<u32, (u8, Instant)>,
 }
 
 pub(super) enum Request {
@@ -122,246 +62,76 @@ pub(super) struct Sink {
     _permit: OwnedSemaphorePermit,
 }
 
-impl fmt::Debug for Shell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Shell").field(&self.shared.node).finish()
-    }
-}
-
-impl Shell {
-    /// Waits for a shell on `stream` and takes it over. `node` names it in errors.
-    ///
-    /// Must be called inside a tokio runtime, which then also drives the shell.
-    pub async fn login<S>(
-        node: &str,
-        stream: S,
-        os: &'static Os,
-        options: &LoginOptions,
-    ) -> Result<Self, LoginError>
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
-        let log = options.console_log.as_deref();
-        let console = Console::open(log).map_err(|source| LoginError::Log {
-            node: node.to_owned(),
-            path: log.map(Path::to_path_buf).unwrap_or_default(),
-            source,
-        })?;
-        let mut shell = Self::spawn(node, stream, os, console);
-        let ready = async {
-            let status = shell.status.wait_for(|s| s.ready || s.lost.is_some()).await;
-            status.map_or(Some(Lost::Closed), |status| status.lost.clone())
-        };
-        let outcome = tokio::time::timeout(options.timeout, ready).await;
-        let node = node.to_owned();
-        match outcome {
-            Ok(None) => Ok(shell),
-            Ok(Some(cause)) => {
-                Err(LoginError::Lost { node, cause, console: shell.console.last_lines() })
-            }
-            Err(_) => Err(LoginError::NoShell {
-                node,
-                after: options.timeout,
-                console: shell.console.last_lines(),
-            }),
-        }
-    }
-
-    fn spawn<S>(node: &str, stream: S, os: &'static Os, console: Console) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
-        let (reader, writer) = tokio::io::split(stream);
-        let shared = Arc::new(Shared {
-            node: node.to_owned(),
-            slot: Arc::new(Semaphore::new(1)),
-            next_token: AtomicU64::new(0),
-            writer: Mutex::new(Box::new(writer)),
-            is_mid_line: AtomicBool::new(false),
-        });
-        let (requests, inbox) = mpsc::unbounded_channel();
-        let (publish, status) = watch::channel(Status::default());
-        let keys = Box::new(|| Key::from_u64(rand::random()));
-        let driver = Driver {
-            reader,
-            machine: Machine::new(os, keys, Instant::now()),
-            shared: Arc::clone(&shared),
-            console: console.clone(),
-            inbox,
-            publish,
-            current: None,
-            unsent: Vec::new(),
-        };
-        tokio::spawn(driver.run());
-        Self { shared, requests, status, console }
-    }
-
-    /// The node's name.
-    pub fn node(&self) -> &str {
-        &self.shared.node
-    }
-
-    /// The node's console.
-    pub fn console(&self) -> &Console {
-        &self.console
-    }
-
-    /// Why the shell is gone, if it is.
-    pub fn lost(&self) -> Option<Lost> {
-        self.status.borrow().lost.clone()
-    }
-
-    /// Waits until the shell is gone (the guest died or was stopped) and says why.
-    pub async fn wait_lost(&self) -> Lost {
-        let mut status = self.status.clone();
-        let found = status.wait_for(|s| s.lost.is_some()).await;
-        found.ok().and_then(|s| s.lost.clone()).unwrap_or(Lost::Closed)
-    }
-
-    /// Runs a command and waits for its end. Waits its turn if the node is busy.
-    pub async fn run(&self, text: &str, options: &RunOptions) -> Result<Finished, CommandError> {
-        let (running, _) = self.begin(text, options, false, true).await?;
-        running.finish().await
-    }
-
-    /// Delivers a command, so that [`Armed::release`] starts it with one byte.
-    pub async fn arm(&self, text: &str, options: &RunOptions) -> Result<Armed, CommandError> {
-        let (inner, armed) = self.begin(text, options, false, false).await?;
-        match armed.await {
-            Ok(()) => Ok(Armed { inner }),
-            Err(_) => Err(self.lost_error(text)),
-        }
-    }
-
-    /// Starts a command that goes on behind later ones; waits for its start.
-    pub async fn start_background(
-        &self,
-        text: &str,
-        options: &RunOptions,
-    ) -> Result<Background, CommandError> {
-        let Some(directory) = self.status.borrow().directory.clone() else {
-            return Err(CommandError::NoDirectory {
-                node: self.node().to_owned(),
-                command: brief(text),
-            });
-        };
-        let (mut running, _) = self.begin(text, options, true, true).await?;
-        let start = running.start().await?;
-        // The foreground is free again; there is nothing to cancel.
-        running.finished = None;
-        Ok(Background {
-            shell: self.clone(),
-            text: text.to_owned(),
-            file: format!("{directory}/{}", start.number),
-            start,
-        })
-    }
-
-    async fn begin(
-        &self,
-        text: &str,
-        options: &RunOptions,
-        background: bool,
-        at_once: bool,
-    ) -> Result<(Running, oneshot::Receiver<()>), CommandError> {
-        let (node, command) = (self.node().to_owned(), brief(text));
-        if text.contains('\0') {
-            return Err(CommandError::Nul { node, command });
-        }
-        if text.len() > COMMAND_BYTES {
-            return Err(CommandError::TooLong {
-                node,
-                command,
-                bytes: text.len(),
-                limit: COMMAND_BYTES,
-            });
-        }
-        let permit = Arc::clone(&self.shared.slot).acquire_owned();
-        let Ok(permit) = tokio::time::timeout(options.queue, permit).await else {
-            return Err(CommandError::Busy { node, command, waited: options.queue });
-        };
-        let permit = permit.map_err(|_| self.lost_error(text))?;
-        let (armed, when_armed) = oneshot::channel();
-        let (started, when_started) = oneshot::channel();
-        let (finished, when_finished) = oneshot::channel();
-        let token = self.shared.next_token.fetch_add(1, Ordering::Relaxed);
-        let sink = Sink {
+impl Sink {
+    pub(super) fn new(
+        armed: oneshot::Sender<()>,
+        started: oneshot::Sender<Started>,
+        finished: oneshot::Sender<Finished>,
+        collector: Collector,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
             armed: Some(armed),
             started: Some(started),
             finished: Some(finished),
             started_at: None,
-            collector: collector(self.node(), text, options)?,
+            collector,
             _permit: permit,
-        };
-        let start = Start {
-            text: text.to_owned(),
-            background,
-            at_once,
-            timeout: (!background).then_some(options.timeout),
-        };
-        // If the driver is gone, so are the sinks, and the receivers say so.
-        self.request(Request::Start { token, start, sink: Box::new(sink) });
-        let running = Running {
-            shell: self.clone(),
-            text: text.to_owned(),
-            token,
-            started: Some(when_started),
-            finished: Some(when_finished),
-            start: None,
-        };
-        Ok((running, when_armed))
+        }
     }
+}
 
-    pub(super) fn request(&self, request: Request) {
-        // A driver that is gone has published why.
-        let _ = self.requests.send(request);
-    }
-
+impl Shared {
     /// Writes the releasing byte now, if the stream takes it.
     pub(super) fn write_release(&self) -> bool {
-        let mut writer = self.shared.writer();
-        if self.shared.is_mid_line.load(Ordering::Acquire) {
+        let mut writer = self.writer();
+        if self.is_mid_line.load(Ordering::Acquire) {
             return false;
         }
         let mut context = Context::from_waker(Waker::noop());
         matches!(Pin::new(&mut *writer).poll_write(&mut context, b"\n"), Poll::Ready(Ok(1)))
     }
 
-    pub(super) fn background_end(&self, number: u32) -> Option<(u8, Instant)> {
-        self.status.borrow().background_ends.get(&number).copied()
-    }
-
-    pub(super) async fn wait_background_end(&self, number: u32, longest: Duration) {
-        let mut status = self.status.clone();
-        let ended =
-            status.wait_for(|s| s.lost.is_some() || s.background_ends.contains_key(&number));
-        // Late or gone: the caller looks again.
-        let _ = tokio::time::timeout(longest, ended).await;
-    }
-
-    pub(super) fn lost_error(&self, text: &str) -> CommandError {
-        CommandError::Lost {
-            node: self.node().to_owned(),
-            command: brief(text),
-            cause: self.lost().unwrap_or(Lost::Closed),
-            console: self.console.last_lines(),
-        }
-    }
-
-    pub(super) fn silent_error(&self, text: &str, while_: &'static str) -> CommandError {
-        CommandError::Lost {
-            node: self.node().to_owned(),
-            command: brief(text),
-            cause: Lost::Silent { while_ },
-            console: self.console.last_lines(),
-        }
-    }
-}
-
-impl Shared {
     fn writer(&self) -> MutexGuard<'_, Box<dyn AsyncWrite + Send + Unpin>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes over `stream`: a task that drives the machine, and what handles need to talk to it.
+///
+/// Must be called inside a tokio runtime.
+pub(super) fn spawn<S>(
+    node: &str,
+    stream: S,
+    os: &'static Os,
+    console: Console,
+) -> (Arc<Shared>, mpsc::UnboundedSender<Request>, watch::Receiver<Status>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let shared = Arc::new(Shared {
+        node: node.to_owned(),
+        slot: Arc::new(Semaphore::new(1)),
+        next_token: AtomicU64::new(0),
+        writer: Mutex::new(Box::new(writer)),
+        is_mid_line: AtomicBool::new(false),
+    });
+    let (requests, inbox) = mpsc::unbounded_channel();
+    let (publish, status) = watch::channel(Status::default());
+    let keys = Box::new(|| Key::from_u64(rand::random()));
+    let driver = Driver {
+        reader,
+        machine: Machine::new(os, keys, Instant::now()),
+        shared: Arc::clone(&shared),
+        console,
+        inbox,
+        publish,
+        current: None,
+        unsent: Vec::new(),
+    };
+    tokio::spawn(driver.run());
+    (shared, requests, status)
 }
 
 struct Driver<S> {

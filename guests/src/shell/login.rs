@@ -39,6 +39,8 @@ pub(super) struct Login {
     tail: Vec<u8>,
     logins: u32,
     due: Instant,
+    /// The set-up line was typed: what looks like a prompt now is its echo.
+    typed: bool,
     loaded: bool,
 }
 
@@ -58,6 +60,7 @@ impl Login {
             tail: Vec::new(),
             logins: 0,
             due: now + REPEAT,
+            typed: false,
             loaded: false,
         }
     }
@@ -83,7 +86,7 @@ impl Login {
 
     /// The guest wrote `text`.
     pub(super) fn handle_text(&mut self, text: &[u8], now: Instant) -> Vec<Step> {
-        if self.loaded {
+        if self.loaded || self.typed {
             return Vec::new();
         }
         self.tail.extend_from_slice(text);
@@ -108,6 +111,7 @@ impl Login {
         } else if found(&self.password) {
             self.answer(format!("{}\n", self.os.secret).into_bytes(), now)
         } else if found(&self.shell) {
+            self.typed = true;
             self.answer(self.loader.clone().into_bytes(), now)
         } else {
             Vec::new()
@@ -127,6 +131,7 @@ impl Login {
             return Vec::new();
         }
         self.tail.clear();
+        self.typed = false;
         if self.loaded {
             // The program was mangled: a dot ends the loader, whose shell then ends too, and the
             // login starts over if the system offers one again.

@@ -77,9 +77,7 @@ pub enum Lost {
     #[error("its console was closed")]
     Closed,
     /// The console shows a panic or a restart, and the agent does not answer any more.
-    #[error(
-        "it seems to have panicked or restarted (console: `{line}`) and its shell no longer answers"
-    )]
+    #[error("it panicked, restarted or was shut down (`{line}`) and its shell is gone")]
     Trouble {
         /// The line that raised suspicion.
         line: String,
@@ -247,7 +245,8 @@ impl Machine {
 
     /// The stream ended.
     pub fn handle_closed(&mut self) {
-        self.lose(Lost::Closed);
+        let suspicion = self.suspicion.take();
+        self.lose(suspicion.map_or(Lost::Closed, |s| Lost::Trouble { line: s.line }));
     }
 
     /// When [`Machine::handle_timeout`] is due, if ever.

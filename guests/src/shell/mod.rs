@@ -17,6 +17,7 @@ mod agent;
 mod command;
 mod driver;
 mod frame;
+mod handle;
 mod job;
 mod kernel;
 mod login;
@@ -27,7 +28,7 @@ mod watch;
 
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
 pub use command::{Armed, Background, CommandError, Finished, RunOptions, Running};
-pub use driver::{LoginError, LoginOptions, Shell};
 pub use frame::Key;
+pub use handle::{LoginError, LoginOptions, Shell};
 pub use machine::Lost;
 pub use output::Output;

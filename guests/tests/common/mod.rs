@@ -21,8 +21,8 @@ use tokio::net::UnixStream;
 /// Options that end a test that hangs.
 pub fn quick() -> RunOptions {
     RunOptions {
-        timeout: Duration::from_secs(60),
-        queue: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
+        queue: Duration::from_mins(1),
         ..RunOptions::default()
     }
 }

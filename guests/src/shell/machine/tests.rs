@@ -240,6 +240,19 @@ fn logs_in_with_user_and_password() {
 }
 
 #[test]
+fn the_echo_of_the_setup_line_is_no_prompt() {
+    let now = Instant::now();
+    let os = os::find("tapestry").expect("in the table");
+    let mut machine = Machine::new(os, Box::new(|| Key::from_u64(7)), now);
+    machine.handle_input(b"~ # ", now);
+    let loader = machine.poll_transmit().expect("the set-up line");
+    for byte in loader {
+        machine.handle_input(&[byte], now);
+    }
+    assert_eq!(machine.poll_transmit(), None);
+}
+
+#[test]
 fn a_wrong_password_is_given_up() {
     let now = Instant::now();
     let os = os::find("debian").expect("in the table");
