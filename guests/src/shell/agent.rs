@@ -54,8 +54,9 @@ pub(super) fn loader(setup: &str, load: &Key) -> String {
     )
 }
 
-/// The agent's text for the loader, with the session's key.
-pub(super) fn program(session: &Key) -> String {
+/// The agent's text for the loader, with the session's key, and with a name that no other session on
+/// the same file system has.
+pub(super) fn program(session: &Key, name: &Key) -> String {
     let blocks = (BACKGROUND_BYTES / 512).to_string();
     let mut text = String::with_capacity(PROGRAM.len());
     for line in PROGRAM.lines().map(str::trim) {
@@ -65,7 +66,9 @@ pub(super) fn program(session: &Key) -> String {
         }
     }
     text.push_str(".\n");
-    text.replace("@KEY@", &session.to_string()).replace("@BLOCKS@", &blocks)
+    text.replace("@KEY@", &session.to_string())
+        .replace("@NAME@", &name.to_string())
+        .replace("@BLOCKS@", &blocks)
 }
 
 /// The lines that carry a command, each with its newline; line `i` is acknowledged as `ack i LENGTH`
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn program_has_no_comments_and_ends_the_loader() {
-        let program = program(&Key::from_u64(0xabc));
+        let program = program(&Key::from_u64(0xabc), &Key::from_u64(1));
         assert!(program.lines().all(|l| !l.starts_with('#') && l.len() < 1024));
         assert!(program.ends_with("\n.\n"));
         assert!(program.contains("K=0000000000000abc\n"));

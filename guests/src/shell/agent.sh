@@ -9,8 +9,9 @@ unset a l n
 set -f
 exec 8<&0 9>&1 2>/dev/null
 s=$(command -v setsid)
+# Where the output of background commands is kept; made when there is some.
 for d in /dev/shm /run /tmp /var/tmp ''; do
-	[ -n "$d" ] && (umask 077; mkdir "$d/.tapestry-$$") && d=$d/.tapestry-$$ && break
+	[ -n "$d" ] && [ -w "$d" ] && d=$d/.tapestry-@NAME@ && break
 done
 
 # A frame of the session.
@@ -78,6 +79,7 @@ k= r= q= u= m=0
 # The left side only makes a pipe: descriptor 3 becomes both its ends, for the agent's own use.
 : | {
 	exec 3<>/proc/self/fd/0 0<&8
+	trap 'rm -rf "$d"; exit' HUP TERM
 	f "ready ${d:--} ${s:--}"
 	while IFS= read -r l; do
 		case $l in
@@ -99,6 +101,8 @@ k= r= q= u= m=0
 		"b "*)
 			set -- $l
 			m=$2
+			[ -d "$d" ] || mkdir -m 700 "$d"
+			true >"$d/$2"
 			{
 				$s sh -c "$g" sh "$3" "$2"
 				r=$?

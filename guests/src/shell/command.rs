@@ -290,6 +290,8 @@ impl Background {
             self.shell.wait_background_end(self.start.number, wait).await;
         }
         let fetch = format!("cat {}", self.file);
+        // With the last file goes the directory.
+        let forget = format!("f={}; rm -f $f; rmdir ${{f%/*}} 2>/dev/null", self.file);
         let deadline = Instant::now() + SETTLE;
         loop {
             let mut finished = self.shell.run(&fetch, options).await?;
@@ -309,7 +311,7 @@ impl Background {
                 finished.started = self.start.at;
                 finished.ended = end.map_or(finished.ended, |e| e.1);
                 finished.status = status;
-                self.shell.run(&format!("rm -f {}", self.file), options).await?;
+                self.shell.run(&forget, options).await?;
                 return Ok(finished);
             }
             if Instant::now() >= deadline {

@@ -309,7 +309,7 @@ impl Machine {
         let words: Vec<&str> = body.split(' ').collect();
         if key == self.load {
             if words == ["load"] {
-                let program = agent::program(&self.session);
+                let program = agent::program(&self.session, &(self.keys)());
                 self.login(|login| login.loaded(program, now));
             }
             return;
