@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, have_qemu, have_root, qemu_turn, says, script};
+use common::{Place, Started, have_qemu, have_root, host, qemu_turn, says, script, wait_for};
+use nix::sys::signal::{Signal, kill};
 
 const ONE: &str = "nodes:\n  g: { kind: qemu }\n";
 
@@ -42,34 +43,35 @@ fn an_image_that_is_not_there_is_named_with_the_command_that_makes_one() {
     says(&ended.text(), &["node g", "nowhere", "tapestry image build"]);
 }
 
-/// Three guests that fail at boot in three ways beside one that works.
+/// Guests that fail at boot, each in its way, beside one that works.
 #[test]
 fn boot_fails_in_each_way_and_is_told() {
     if !have_qemu() {
         return;
     }
     let _turn = qemu_turn();
-    let place = Place::new();
-    let ended = place
-        .run(
-            r#"
+    let mut run = Place::new().begin(
+        r#"
 nodes:
   refused: { kind: qemu, extra_args: ["-no-such-option"] }
   panics: { kind: qemu, kernel_args: "rdinit=/nowhere init=/nowhere" }
   mute: { kind: qemu, kernel_args: "rdinit=/usr/bin/sleep -- 1000", boot_timeout: 15s }
+  dies: { kind: qemu, kernel_args: "rdinit=/usr/bin/sleep -- 1000" }
   good: { kind: qemu }
 tasks:
   - { name: never, run: { good: echo hello } }
 "#,
-        )
-        .expect(1);
-    let results = ended.results();
+    );
+    run.wait_for_event("node-started", "dies");
+    kill_guest(&run, "dies");
+    let results = run.end().expect(1).results();
     let errors = results.errors();
-    says(&errors, &["`refused`", "-no-such-option"]);
-    says(&errors, &["`panics`", "Kernel panic"]);
+    says(&errors, &["node `refused`: QEMU refused", "-no-such-option: invalid option"]);
+    says(&errors, &["`panics`", "last lines of its console", "Kernel panic"]);
+    says(&errors, &["`dies` did not get to a shell", "signal 9 (SIGKILL)"]);
     says(&errors, &["`mute`", "no usable shell within 15s"]);
     assert_eq!(results.node("good")["ready"], true, "{errors}");
-    for bad in ["refused", "panics", "mute"] {
+    for bad in ["refused", "panics", "mute", "dies"] {
         assert_eq!(results.node(bad)["ready"], false);
         assert!(results.node(bad)["error"].is_string(), "{:#}", results.node(bad));
     }
@@ -83,8 +85,7 @@ fn guests_that_end_in_a_task_are_told_and_others_go_on() {
         return;
     }
     let _turn = qemu_turn();
-    let place = Place::new();
-    let run = place.begin(
+    let mut run = Place::new().begin(
         r#"
 nodes:
   panics: { kind: qemu }
@@ -102,20 +103,8 @@ tasks:
   - { name: never, run: { good: echo hello } }
 "#,
     );
-    let mut run = run;
     run.wait_for_event("task-started", "end");
-    // The program's name is in its arguments; the run directory is in nobody else's.
-    let qemu = common::wait_for("the process of guest `killed`", || {
-        std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-            let ours = std::fs::read_to_string(entry.path().join("cgroup")).is_ok();
-            (ours && words.contains(&b"guest=killed".as_slice())).then_some(pid)
-        })
-    });
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(qemu), nix::sys::signal::Signal::SIGKILL)
-        .expect("the guest's process is there");
+    kill_guest(&run, "killed");
     let ended = run.end().expect(1);
     let results = ended.results();
     let errors = results.errors();
@@ -126,4 +115,15 @@ tasks:
     assert_eq!(results.status("end", "good"), Some(0));
     assert_eq!(results.task("never")["ran"], false);
     assert!(ended.took.as_secs() < 90, "it took {:?}", ended.took);
+}
+
+/// Ends the QEMU process of one guest of this run, as the kernel does when memory runs out.
+fn kill_guest(run: &Started, node: &str) {
+    let sandbox = host::namespace_of_children(run.pid()).expect("a sandbox");
+    assert_ne!(sandbox, host::own_namespace(), "the run is not in a sandbox");
+    let qemu = wait_for(&format!("the process of guest {node}"), || {
+        let name = format!("-name guest={node} ");
+        host::processes_in(sandbox).into_iter().find(|(_, line)| line.contains(&name))
+    });
+    kill(qemu.0, Signal::SIGKILL).expect("the guest's process is there");
 }

@@ -44,6 +44,11 @@ fn exec_gives_output_and_status_of_the_command() {
         .says(&["sleep 1000", "took too long"]);
     // The shell is usable after that.
     assert_eq!(place.call(&["exec", "out", "a", "echo", "again"]).expect(0).text(), "again\n");
+    // A node whose task goes on is busy; whoever has no time is told.
+    place
+        .call(&["exec", "--timeout", "300ms", "out", "b", "true"])
+        .expect(1)
+        .says(&["node `b` was busy", "`true` was not run"]);
     drop(run);
     // Killed; the kernel may take a moment to end the rest.
     common::wait_for("the end of the run", || {
@@ -97,6 +102,9 @@ fn json_and_quiet_say_what_they_promise() {
     let ended = place.run_with(topology, &["--json"]).expect(0);
     let printed: Value = serde_json::from_slice(&ended.stdout).expect("JSON and nothing else");
     assert_eq!(printed, ended.results().0, "what is printed is results.json");
+    // Such a run has ended: nobody answers any more.
+    place.call(&["exec", "out", "a", "true"]).expect(1).says(&["not running", "living run"]);
+    place.call(&["attach", "out", "a"]).expect(1).says(&["not running"]);
 
     let place = Place::new();
     let ended = place.run_with(topology, &["--quiet"]).expect(0);
