@@ -115,6 +115,13 @@ const RECIPE: &str = "2";
 const BASE: &[&str] =
     &["busybox-static", "iperf", "iperf3", "iproute2", "iputils-ping", "netbase", "tcpdump"];
 
+/// The package of the shell.
+///
+/// The static busybox starts fastest, so it does the start-up and the small commands. But its shell
+/// takes its own `ip`, `tc` and `ping` before the real ones; the shell of this one does not. The two
+/// packages exclude each other, so this one is asked for apart and only its program is taken.
+const SHELL: &str = "busybox";
+
 const INIT: &str = include_str!("init.sh");
 
 /// Kernel command line of built images.
@@ -139,7 +146,15 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
     extra.sort_unstable();
     extra.dedup();
 
-    let request = hash(&[RECIPE, INIT, KERNEL_ARGS, options.flavour.package(), &extra.join(" ")]);
+    let request = hash(&[
+        RECIPE,
+        INIT,
+        KERNEL_ARGS,
+        options.flavour.package(),
+        &BASE.join(" "),
+        SHELL,
+        &extra.join(" "),
+    ]);
     let present = store::find(cache, &options.name).ok().filter(|image| image.request == request);
     if let Some(image) = &present
         && !options.refresh
@@ -158,7 +173,7 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
             progress(Progress::Cached);
             return Ok(image.clone());
         }
-        let wanted: Vec<_> = selection.packages.iter().chain([&selection.linux]).collect();
+        let wanted: Vec<_> = selection.all().collect();
         let bytes = wanted.iter().map(|package| package.size_bytes).sum();
         progress(Progress::Fetching { packages: wanted.len(), bytes });
         match apt.fetch(&wanted) {
@@ -171,12 +186,14 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
         }
     };
     let content = selection.hash(&request);
-    let Selection { packages, linux, versions } = selection;
+    let Selection { packages, shell: _, linux, versions } = selection;
     let linux_deb = debs.pop().expect("as many files as packages");
+    let shell_deb = debs.pop().expect("as many files as packages");
 
     progress(Progress::Unpacking);
     let scratch = store::scratch(cache)?;
-    let mut tree = user_land(&packages, &debs, &names, scratch.path())?;
+    let shell = program(&shell_deb)?;
+    let mut tree = user_land(&packages, &debs, &names, shell, scratch.path())?;
     let kernel = Kernel::unpack(&linux, &linux_deb, scratch.path())?;
     tree.extend(kernel.modules.tree);
 
@@ -214,6 +231,7 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
 /// The packages of an image, all of one version.
 struct Selection {
     packages: Vec<Package>,
+    shell: Package,
     linux: Package,
     versions: BTreeMap<String, String>,
 }
@@ -222,12 +240,20 @@ impl Selection {
     fn make(apt: &mut Apt, names: &[String], flavour: Flavour) -> Result<Self, AptError> {
         let packages = apt.closure(names)?;
         let linux = apt.kernel(flavour.package())?;
-        let versions = packages
-            .iter()
-            .chain([&linux])
+        let mut shell = apt.closure(&[SHELL.to_owned()])?;
+        shell.retain(|package| package.name == SHELL);
+        let shell = shell.pop().ok_or(AptError::Unknown { name: SHELL.into() })?;
+        let mut selection = Self { packages, shell, linux, versions: BTreeMap::new() };
+        selection.versions = selection
+            .all()
             .map(|package| (package.name.clone(), package.version.clone()))
             .collect();
-        Ok(Self { packages, linux, versions })
+        Ok(selection)
+    }
+
+    /// All packages; the last two are the shell's and the kernel's.
+    fn all(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().chain([&self.shell, &self.linux])
     }
 
     /// Tells images made from these packages for this request from all others.
@@ -264,6 +290,7 @@ fn user_land(
     packages: &[Package],
     debs: &[PathBuf],
     asked_for: &[String],
+    shell: Entry,
     scratch: &Path,
 ) -> Result<Tree, ImageError> {
     let (mut tree, mut libraries) = (Tree::new(), Tree::new());
@@ -279,6 +306,8 @@ fn user_land(
             tree.extend(files);
         }
     }
+    tree.insert("usr/bin/ash".into(), shell);
+    tree.entry("usr/bin/sh".into()).or_insert_with(|| symlink("ash"));
     let missing = tree::add_needed(&mut tree, &libraries);
     if !missing.is_empty() {
         tracing::warn!(?missing, "libraries that no package has");
@@ -296,6 +325,13 @@ fn user_land(
 }
 
 const BUSYBOX: &str = "usr/bin/busybox";
+
+/// The shell's program, from its package.
+fn program(deb: &Path) -> Result<Entry, ImageError> {
+    tree::unpack(deb)?
+        .remove(BUSYBOX)
+        .ok_or_else(|| ImageError::Base { package: SHELL, reason: format!("it has no /{BUSYBOX}") })
+}
 
 /// Links for busybox's commands, where no package brings a command of the same name.
 fn add_applets(tree: &mut Tree, scratch: &Path) -> Result<(), ImageError> {
@@ -319,7 +355,11 @@ fn add_applets(tree: &mut Tree, scratch: &Path) -> Result<(), ImageError> {
             tree.insert(path, symlink("/usr/bin/busybox"));
         }
     }
-    if tree.contains_key("usr/bin/sh") { Ok(()) } else { Err(broken("it offers no shell".into())) }
+    if tree.contains_key("usr/sbin/modprobe") {
+        Ok(())
+    } else {
+        Err(broken("it lacks `modprobe`".into()))
+    }
 }
 
 fn add_base_files(tree: &mut Tree, accounts: &mut Accounts) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
@@ -115,7 +115,7 @@ pub fn remove(cache: &Path, name: &str) -> Result<(), StoreError> {
     let _lock = lock(cache)?;
     let path = description(cache, name);
     match fs::remove_file(&path) {
-        Ok(()) => sweep(cache),
+        Ok(()) => sweep(cache, Duration::ZERO),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(StoreError::Unknown { name: name.into(), known: names(cache)? })
         }
@@ -179,12 +179,21 @@ pub(super) fn publish(cache: &Path, image: &Image) -> Result<(), StoreError> {
         file.as_file().sync_all()?;
         file.persist(&path).map(drop).map_err(|error| error.error)
     };
+    let replaced = read(cache, &image.name).ok().flatten();
     write().map_err(failed("write", &path))?;
-    sweep(cache)
+    for place in replaced.iter().flat_map(files).filter_map(Path::parent) {
+        // Its age counts from now. A place that is gone needs none.
+        let now = SystemTime::now();
+        let _ = File::open(place).and_then(|place| place.set_modified(now));
+    }
+    sweep(cache, REPLACED_STAYS)
 }
 
-/// Removes what no image names: replaced images and the leavings of killed builds.
-fn sweep(cache: &Path) -> Result<(), StoreError> {
+/// A lab that has found an image opens its files within this time, replaced or not.
+const REPLACED_STAYS: Duration = Duration::from_hours(1);
+
+/// Removes what no image has named for `grace`, and the leavings of killed builds.
+fn sweep(cache: &Path, grace: Duration) -> Result<(), StoreError> {
     let mut used = BTreeSet::new();
     for name in names(cache)? {
         match read(cache, &name) {
@@ -194,15 +203,22 @@ fn sweep(cache: &Path) -> Result<(), StoreError> {
             Err(_) => return Ok(()),
         }
     }
-    for (directory, ours) in [(cache.join("store"), ""), (cache.to_owned(), "unfinished-")] {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let named = used.iter().any(|file| file.starts_with(&path));
-            if entry.file_name().to_string_lossy().starts_with(ours) && !named {
-                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-            }
-        }
+    let entries = |directory: &Path| {
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    let unnamed = |place: &PathBuf| !used.iter().any(|file| file.starts_with(place));
+    let old = |place: &PathBuf| {
+        let modified = fs::metadata(place).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= grace))
+    };
+    let unfinished = |place: &PathBuf| {
+        place.file_name().is_some_and(|name| name.to_string_lossy().starts_with("unfinished-"))
+    };
+    let replaced = entries(&cache.join("store")).filter(|place| unnamed(place) && old(place));
+    // The caller holds the lock, so nobody works on these.
+    let leavings = entries(cache).filter(unfinished);
+    for place in replaced.chain(leavings) {
+        fs::remove_dir_all(&place).map_err(failed("remove", &place))?;
     }
     Ok(())
 }

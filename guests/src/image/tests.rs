@@ -68,7 +68,9 @@ fn image_builds_and_a_second_build_returns_it() {
     });
     assert_eq!(again.expect("it is there already"), image);
     assert_eq!(steps.into_inner(), [Progress::Cached]);
-    for package in ["busybox-static", "iperf", "iperf3", "iproute2", "iputils-ping", "tcpdump"] {
+    for package in
+        ["busybox-static", "busybox", "iperf", "iperf3", "iproute2", "iputils-ping", "tcpdump"]
+    {
         assert!(image.packages.contains_key(package), "{package}");
     }
 }
@@ -153,7 +155,7 @@ fn an_imported_image_is_listed_found_and_removed() {
 }
 
 #[test]
-fn a_replaced_image_leaves_no_files_behind() {
+fn a_replaced_image_keeps_its_files_for_labs_that_start_then_goes() {
     let cache = cache();
     let first = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
     let mut changed = options(cache.path(), "mine");
@@ -162,7 +164,17 @@ fn a_replaced_image_leaves_no_files_behind() {
     changed.initrd = Some(initrd);
     let second = import(&changed, cache.path()).expect("imported");
     assert_ne!(first.hash, second.hash);
-    assert!(!first.boot.kernel.expect("a kernel").exists());
+    let kernel = first.boot.kernel.expect("a kernel");
+    assert!(kernel.exists());
+    let place = fs::File::open(kernel.parent().expect("a place")).expect("there");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    place.set_modified(long_ago).expect("our own directory");
+    import(&options(cache.path(), "other"), cache.path()).expect("imported");
+    // `other` has the same content and took the place over.
+    assert!(kernel.exists());
+    place.set_modified(long_ago).expect("our own directory");
+    remove(cache.path(), "other").expect("removed");
+    assert!(!kernel.exists());
     assert!(second.boot.initrd.expect("an archive").exists());
 }
 
@@ -171,11 +183,14 @@ fn what_a_killed_build_left_is_swept_and_never_taken_for_an_image() {
     let cache = cache();
     let leaving = cache.path().join("unfinished-abc");
     fs::create_dir_all(leaving.join("image")).expect("made");
-    fs::create_dir_all(cache.path().join("store/half")).expect("made");
+    let half = cache.path().join("store/half");
+    fs::create_dir_all(&half).expect("made");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::open(&half).and_then(|half| half.set_modified(long_ago)).expect("our own directory");
     assert_eq!(list(cache.path()).expect("readable"), []);
     import(&options(cache.path(), "mine"), cache.path()).expect("imported");
     assert!(!leaving.exists());
-    assert!(!cache.path().join("store/half").exists());
+    assert!(!half.exists());
 }
 
 #[test]

@@ -118,6 +118,23 @@ async fn a_guest_boots_runs_a_command_and_stops() {
     let (guest, mut console) = boot(spec(image)).await;
     type_line(&mut console, "echo $((6 * 7))-$(id -u)-$(tty)-$(cat /sys/class/net/lo/flags)").await;
     until(&mut console, "42-0-/dev/ttyS0-0x9").await;
+    // The real programs, not busybox's of the same names, also from the shell itself.
+    for (command, shown) in [
+        ("ip -V", "iproute2-"),
+        ("tc -V", "iproute2-"),
+        ("ping -V", "iputils"),
+        ("iperf -v", "iperf version 2"),
+        ("iperf3 -v", "iperf 3"),
+        ("tcpdump --version", "libpcap version"),
+    ] {
+        type_line(&mut console, command).await;
+        until(&mut console, shown).await;
+    }
+    // Drivers come when they are asked for.
+    let command = "ip link add br0 type bridge && ip link add d0 type dummy && \
+                   tc qdisc add dev d0 root netem delay 9ms && echo made-$((1))";
+    type_line(&mut console, command).await;
+    until(&mut console, "made-1").await;
     assert!(guest.qmp().status().await.expect("answers").running);
     assert!(guest.exited().is_none());
     // A process group of its own, so that the terminal's Ctrl-C passes it by.
