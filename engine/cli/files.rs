@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use tapestry_topologies::resolved::Topology;
 
 use crate::USAGE;
+use crate::summary::count;
 
 /// A topology file and its parameters.
 #[derive(clap::Args)]
@@ -31,9 +32,22 @@ impl FileArgs {
     /// Loads the file; everything that is wrong with it goes to standard error.
     pub(crate) fn load(&self) -> Result<Topology, u8> {
         tapestry_topologies::load(&self.file, &self.sets).map_err(|diagnostics| {
-            eprintln!("{:?}", miette::Report::new(diagnostics));
+            let report = format!("{:?}", miette::Report::new(diagnostics));
+            for line in report.lines() {
+                eprintln!("{}", clip(line));
+            }
             USAGE
         })
+    }
+}
+
+/// A line that a person can read: a file may be one line of a megabyte, and the report quotes it.
+fn clip(line: &str) -> std::borrow::Cow<'_, str> {
+    /// More than any terminal shows at once; the place stands in the report's header in any case.
+    const LONGEST: usize = 400;
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", line[..end].trim_end()).into(),
+        None => line.into(),
     }
 }
 
@@ -62,12 +76,12 @@ pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<u8> {
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
     println!(
-        "{}: {} nodes ({}), {} links, {} tasks: no errors",
+        "{}: {} ({}), {}, {}: no errors",
         topology.name,
-        topology.nodes.len(),
+        count(topology.nodes.len(), "node"),
         kinds.join(", "),
-        topology.links.len(),
-        topology.tasks.len()
+        count(topology.links.len(), "link"),
+        count(topology.tasks.len(), "task")
     );
     Ok(0)
 }

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use tapestry_lab::event::{Event, Observer};
 
+use crate::summary::count;
+
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verbosity {
@@ -64,8 +66,9 @@ impl Observer for Progress {
         match event {
             Event::RunStarted { name, nodes, links, .. } => {
                 state.nodes = *nodes;
-                self.say(&state, &format!("{name}: {nodes} nodes, {links} links"));
-                Self::follow(&state, format!("starting {nodes} nodes"));
+                let (nodes, links) = (count(*nodes, "node"), count(*links, "link"));
+                self.say(&state, &format!("{name}: {nodes}, {links}"));
+                Self::follow(&state, format!("starting {nodes}"));
             }
             Event::NodeReady { node, boot_seconds, configure_seconds } => {
                 state.ready += 1;
@@ -88,8 +91,7 @@ impl Observer for Progress {
                 self.say(&state, &format!("lab ready in {seconds:.1} s"));
             }
             Event::TaskStarted { task, commands, timeout_seconds } => {
-                let plural = if *commands == 1 { "" } else { "s" };
-                let text = format!("task {task}: {commands} command{plural}");
+                let text = format!("task {task}: {}", count(*commands, "command"));
                 if state.bar.is_hidden() {
                     self.say(&state, &format!("{text}, at most {timeout_seconds} s"));
                 }

@@ -26,8 +26,11 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
             continue;
         }
         let failed = task.commands.iter().filter(|command| command.error.is_some()).count();
-        let failed =
-            if failed == 0 { String::new() } else { format!(", {failed} commands failed") };
+        let failed = if failed == 0 {
+            String::new()
+        } else {
+            format!(", {} failed", count(failed, "command"))
+        };
         let skew = task
             .start_skew_ns
             .map_or(String::new(), |skew| format!(", start skew {}", millis(skew)));
@@ -62,6 +65,11 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
     let _ = writeln!(out, "outcome   {outcome}");
     let _ = writeln!(out, "details   {}", directory.display());
     out
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn millis(nanoseconds: u64) -> String {
