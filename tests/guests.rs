@@ -18,9 +18,9 @@ fn the_chain_loses_nothing_by_tap_bridge_and_by_socket() {
     let _turn = qemu_turn();
     for attach in ["tap-bridge", "socket"] {
         let place = Place::new();
-        let set = format!("attach={attach}");
-        let sets = ["--set", &set, "--set", "pps=200", "--set", "seconds=3"];
-        let arguments = [&["run", CHAIN, "--out", "out"], &sets[..]].concat();
+        let attachment = format!("attach={attach}");
+        let more = ["--set", &attachment, "--set", "pps=200", "--set", "seconds=3"];
+        let arguments = [&["run", CHAIN, "--out", "out"], &more[..]].concat();
         let ended = place.call(&arguments).expect(0);
         let results = ended.results().passed();
         let sent = results.metric("sent");
