@@ -250,7 +250,7 @@ fn a_command_that_takes_too_long_is_ended_and_named() {
     // The task's own limit; it stops a command that ignores polite signals, too.
     let ended = tasks(
         "  - name: slow
-    timeout: 1s
+    timeout: 3s
     run: { a: \"trap '' TERM INT HUP; while :; do sleep 1; done\", b: echo fine }
 ",
     );
@@ -333,7 +333,7 @@ fn a_background_command_that_is_not_ready_is_named() {
     }
     let ended = tasks(
         "  - name: mute
-    timeout: 1s
+    timeout: 3s
     run: { a: { name: server, command: echo wrong words; sleep 1000, background: true, ready: listening } }
   - { name: never, run: { a: echo } }
 ",
