@@ -15,8 +15,7 @@ demo: build image ## Build everything and run a chain of three virtual machines
 test: deps ## Check formatting and lints, then run every test (virtual machines included)
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) build --release
-	$(TAPESTRY) image build
+	$(CARGO) run --quiet -- image build
 	$(CARGO) test --workspace
 
 build: deps ## Build the release binary

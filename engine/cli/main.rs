@@ -60,6 +60,13 @@ fn main() -> ExitCode {
     if let Some(code) = run::node_helper() {
         return code;
     }
+    // Libraries warn of what they could mend or do without.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
     // clap prints wrong usage itself, with exit status 2.
     let cli = Cli::parse();
     let done = match cli.verb {

@@ -1,10 +1,10 @@
 //! QEMU guests, images, consoles, the shell proxy and Tasks.
 
 pub mod accel;
-pub mod image;
-pub mod qemu;
 pub mod console;
+pub mod image;
 pub mod netns;
 pub mod os;
+pub mod qemu;
 pub mod shell;
 pub mod task;

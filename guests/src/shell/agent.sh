@@ -9,6 +9,8 @@ unset a l n
 set -f
 exec 8<&0 9>&1 2>/dev/null
 s=$(command -v setsid)
+# By its path: the setsid of some busybox takes its own shell for `sh`, and that its own `ip`.
+h=$(command -v sh)
 # Where the output of background commands is kept; made when there is some.
 for d in /dev/shm /run /tmp /var/tmp ''; do
 	[ -n "$d" ] && [ -w "$d" ] && d=$d/.tapestry-@NAME@ && break
@@ -89,7 +91,7 @@ k= r= q= u= m=0
 			settle
 			m=$2
 			{
-				$s sh -c "$g" sh "$3" "$2"
+				$s $h -c "$g" sh "$3" "$2"
 				r=$?
 				echo "$2 $r" >&3
 				printf '\036%s end %s\037' "$4" $r
@@ -104,7 +106,7 @@ k= r= q= u= m=0
 			[ -d "$d" ] || mkdir -m 700 "$d"
 			true >"$d/$2"
 			{
-				$s sh -c "$g" sh "$3" "$2"
+				$s $h -c "$g" sh "$3" "$2"
 				r=$?
 				printf '\036%s end %s\037' "$4" $r
 				echo "$2 $r" >&3
