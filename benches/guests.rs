@@ -53,14 +53,14 @@ nodes:
   "g[0-${guests-1}]": { kind: qemu }
 "#;
 
-const TRIP: &str = r#"
+const TRIP: &str = r"
 name: trip
 nodes:
   g: { kind: qemu }
 tasks:
   - { name: settle, run: { g: sleep 3 } }
   - repeat: TRIP
-"#;
+";
 
 const SKEW: &str = r#"
 name: skew
