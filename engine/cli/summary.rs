@@ -51,6 +51,14 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
     for error in &results.errors {
         let _ = writeln!(out, "error     {}", error.replace('\n', "\n          "));
     }
+    if let Some(host) = &results.host {
+        let _ = writeln!(
+            out,
+            "host      CPU {:.0} % busy since all nodes were ready, {:.0} % stolen",
+            host.cpu * 100.0,
+            host.steal * 100.0
+        );
+    }
     let reasons = match results.verdict.state {
         Trust::Valid => String::new(),
         _ => format!(": {}", results.verdict.reasons.join("; ")),

@@ -53,6 +53,8 @@ struct Known {
     current: Option<(Task, Instant)>,
     /// What the data plane had counted when measuring began.
     baseline: Option<Snapshot>,
+    /// Reads the host's share since measuring began.
+    host: Option<HostMeter>,
 }
 
 /// Runs a topology from start to end. Must be called in the sandbox, inside a tokio runtime.
@@ -117,7 +119,8 @@ pub async fn run(
     }
     let known = std::mem::take(&mut *known.lock());
     let nodes = lab.map(|lab| lab.reports).unwrap_or_default();
-    let usage = host.usage();
+    // Like the lateness, the host's share is that of the measurement, not of the boot.
+    let usage = known.host.as_ref().unwrap_or(&host).usage();
 
     let last = final_report.as_ref().map(|report: &FinalReport| &report.snapshot);
     let mut evidence = Evidence::new(known.baseline.as_ref(), last, usage.steal);
@@ -235,6 +238,7 @@ async fn body(
     lab.begin_measuring();
     let baseline = lab.snapshot();
     known.lock().baseline = baseline;
+    known.lock().host = Some(HostMeter::start());
     events.emit(&Event::LabReady { seconds: events.seconds() });
 
     tokio::select! {
