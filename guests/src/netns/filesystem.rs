@@ -48,6 +48,9 @@ pub(super) enum FilesystemError {
         /// The system's answer.
         source: io::Error,
     },
+    /// What is mounted cannot be read.
+    #[error("cannot read /proc/self/mountinfo: {0}")]
+    Mounts(io::Error),
     /// The new root could not be entered.
     #[error("cannot enter the node's root: {0}")]
     Pivot(Errno),
@@ -194,11 +197,40 @@ fn read_only_bind(from: &Path, at: &Path) -> Result<(), FilesystemError> {
     remount_read_only(at)
 }
 
+/// Makes `at` and every mount below it read-only.
+///
+/// Each keeps its other flags: inside a user namespace they may not be dropped.
 fn remount_read_only(at: &Path) -> Result<(), FilesystemError> {
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    // Flags that the host's mount carries may not be dropped inside a user namespace.
-    let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RELATIME;
-    mount_at(None, at, None, flags, None).or_else(|_| mount_at(None, at, None, flags | kept, None))
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(FilesystemError::Mounts)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    for (point, kept) in mountinfo.lines().filter_map(mount_flags) {
+        if !point.starts_with(at) {
+            continue;
+        }
+        match mount_at(None, &point, None, read_only | kept, None) {
+            // Another mount hides it, or nobody here may reach it.
+            Err(FilesystemError::Mount {
+                errno: Errno::EINVAL | Errno::ENOENT | Errno::EACCES,
+                ..
+            }) if point != at => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The mount point of a line of `/proc/self/mountinfo`, and those of its flags that a remount must
+/// repeat (times of access are kept without).
+fn mount_flags(line: &str) -> Option<(PathBuf, MsFlags)> {
+    let mut fields = line.split(' ').skip(4);
+    let point = unescape(fields.next()?);
+    let flags = fields.next()?.split(',').map(|option| match option {
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        _ => MsFlags::empty(),
+    });
+    Some((point, flags.collect()))
 }
 
 /// Copies what can be read; the node starts with a usable `/etc` even where secrets are unreadable.
@@ -316,6 +348,15 @@ mod tests {
         assert_eq!(shown_mount(&line("proc", "/proc")), None);
         assert_eq!(shown_mount(&line("ext4", "/tmp/x")), None, "the node has a /tmp of its own");
         assert_eq!(shown_mount("nonsense"), None);
+    }
+
+    #[test]
+    fn flags_that_a_remount_must_repeat_are_found() {
+        let line =
+            r"36 35 98:0 / /mnt/a\040b rw,nosuid,noexec,relatime shared:1 - tmpfs x rw,nodev";
+        let expected = (PathBuf::from("/mnt/a b"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC);
+        assert_eq!(mount_flags(line), Some(expected), "the file system's own flags do not count");
+        assert_eq!(mount_flags("nonsense"), None);
     }
 
     #[test]
