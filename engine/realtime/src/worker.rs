@@ -322,7 +322,7 @@ impl Worker {
             endpoint: attached.endpoint.clone(),
             state,
         };
-        tracing::warn!(link = notice.link, endpoint = notice.endpoint, ?state, "port changed");
+        tracing::debug!(link = notice.link, endpoint = notice.endpoint, ?state, "port changed");
         self.notices.push(notice);
     }
 
