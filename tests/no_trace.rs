@@ -30,7 +30,7 @@ tasks:
     run:
       n0: setsid sleep 1000 > /dev/null 2>&1 < /dev/null &
       n1: { name: server, command: sleep 1000, background: true }
-      n2: touch /tmp/file; mkdir -p /mnt/x; mount -t tmpfs tmpfs /mnt/x
+      n2: touch /tmp/file; mkdir /tmp/x; mount -t tmpfs tmpfs /tmp/x
   - { name: traffic, run: { n0: ping -c 20 -i 0.05 n3, n2: sleep 1 } }
   - { name: wait, run: { n0: sleep 1000 } }
 "#;

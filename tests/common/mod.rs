@@ -11,6 +11,7 @@
 pub mod host;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -359,16 +360,22 @@ pub fn have_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join(name).exists());
     if !found {
-        println!("not tested: {name} is not installed");
+        not_tested(&format!("{name} is not installed"));
     }
     found
 }
 
 fn able(lack: Option<&String>) -> bool {
     if let Some(why) = lack {
-        println!("not tested: {why}");
+        not_tested(why);
     }
     lack.is_none()
+}
+
+/// Says why this test does not run here; past the harness, which hides what passing tests print.
+fn not_tested(why: &str) {
+    let test = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "{}: not tested: {why}", test.name().unwrap_or("a test"));
 }
 
 /// The first of `needs` that `tapestry doctor` does not find good.
