@@ -82,8 +82,8 @@ impl Observer for Progress {
                 );
                 state.bar.set_message(format!("{count} nodes ready"));
             }
-            Event::NodeFailed { node, error } => {
-                state.bar.suspend(|| eprintln!("error: node {node}: {error}"));
+            Event::NodeFailed { error, .. } => {
+                state.bar.suspend(|| eprintln!("error: {error}"));
             }
             Event::LabReady { seconds } => {
                 state.bar.disable_steady_tick();
