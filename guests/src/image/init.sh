@@ -14,8 +14,9 @@ mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
 ln -s /proc/self/fd /dev/fd
 
-# Errors and worse go on to the console; a panic shows whatever the level.
-echo 4 > /proc/sys/kernel/printk
+# Only what is critical goes on to the console; a panic shows whatever the level. Errors are left
+# out because the kernel calls every packed module one before `modprobe` unpacks it.
+echo 3 > /proc/sys/kernel/printk
 
 # Buses first; then what is on the virtio bus, which appears with its driver.
 cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u > /run/aliases

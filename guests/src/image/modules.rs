@@ -1,7 +1,7 @@
 //! Kernel modules of a guest: which, in dependency order, and the tables `modprobe` reads.
 //!
 //! Assumptions: modules describe themselves in their `.modinfo` section; they may be compressed
-//! with xz, zstd or gzip, and go into the guest uncompressed.
+//! with xz, zstd or gzip. The guest's `modprobe` reads gzip.
 //!
 //! Reference: `modprobe(8)`, `modules.dep(5)`; Linux `include/linux/moduleparam.h`.
 
@@ -153,6 +153,39 @@ const NIC_DRIVERS: &[(NicModel, &str)] = &[
     (NicModel::Vmxnet3, "vmxnet3"),
 ];
 
+/// Modules that most guests load while they start.
+const AT_START: &[&str] = &[
+    "failover",
+    "net_failover",
+    "pvpanic",
+    "pvpanic_mmio",
+    "virtio",
+    "virtio_mmio",
+    "virtio_net",
+    "virtio_pci",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_ring",
+];
+
+/// Whether a module is stored compressed, as those are that few guests load: a guest's files live
+/// in its memory, and all modules together would take 8 MB more of it.
+fn is_packed(name: &str) -> bool {
+    !AT_START.contains(&name)
+}
+
+/// Where the guest has the module that the package has at `path`.
+fn place(name: &str, path: &str) -> String {
+    format!("{}{}", uncompressed_name(path), if is_packed(name) { ".gz" } else { "" })
+}
+
+fn pack(content: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::read::GzEncoder::new(content, flate2::Compression::best());
+    let mut bytes = Vec::new();
+    packed.read_to_end(&mut bytes).expect("memory reads without errors");
+    bytes
+}
+
 /// What a module says about itself.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Info {
@@ -196,16 +229,17 @@ pub(super) fn pick(root: &Path, release: &str) -> Result<Modules, KernelError> {
     let (mut dependencies, mut aliases) = (String::new(), String::new());
     let mut tree = Tree::new();
     for (name, (content, info)) in &picked {
-        let place = uncompressed_name(&found[name]);
+        let place = place(name, &found[name]);
         let _ = write!(dependencies, "{place}:");
         for needed in all_dependencies(name, &picked) {
-            let _ = write!(dependencies, " {}", uncompressed_name(&found[&needed]));
+            let _ = write!(dependencies, " {}", self::place(&needed, &found[&needed]));
         }
         dependencies.push('\n');
         for alias in &info.aliases {
             let _ = writeln!(aliases, "alias {alias} {name}");
         }
-        tree.insert(format!("{directory}/{place}"), file(0o644, content.clone()));
+        let stored = if is_packed(name) { pack(content) } else { content.clone() };
+        tree.insert(format!("{directory}/{place}"), file(0o644, stored));
     }
     tree.insert(format!("{directory}/modules.dep"), file(0o644, dependencies));
     tree.insert(format!("{directory}/modules.alias"), file(0o644, aliases));
