@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 mod command_line;
+mod exit;
 mod guest;
 mod qmp;
 mod stderr;
@@ -20,7 +21,8 @@ mod tests;
 mod tsc;
 
 pub use command_line::{BackendConfig, MAX_PCI_NICS, NicConfig, QemuConfig, command_line};
-pub use guest::{Backend, Exit, ExitReason, Guest, GuestSpec, Nic, StartError, Terminal};
+pub use exit::{Exit, ExitReason};
+pub use guest::{Backend, Guest, GuestSpec, Nic, StartError, Terminal};
 pub use qmp::{Command as QmpCommand, Event, Qmp, QmpError, Status, Version};
 
 /// The oldest QEMU that works: the first with the `dgram` network back end.
