@@ -40,7 +40,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let mut receive = send.try_clone()?;
     let interactive = std::io::stdin().is_terminal();
     if interactive {
-        eprintln!("connected to {}; leave with Ctrl-]", args.node);
+        crate::tell!("connected to {}; leave with Ctrl-]", args.node);
     }
     let raw = interactive.then(RawTerminal::enter).transpose()?;
     std::thread::spawn(move || {

@@ -25,17 +25,17 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let mut removed = 0;
     for run in runs.iter().filter(|run| rundir::state(run) == Some(RunState::Dead)) {
         if args.dry_run {
-            println!("would remove {}", run.display());
+            crate::say!("would remove {}", run.display());
             removed += 1;
         } else if rundir::remove_dead(run)
             .map_err(|error| anyhow::anyhow!("cannot remove {}: {error}", run.display()))?
         {
-            println!("removed {}", run.display());
+            crate::say!("removed {}", run.display());
             removed += 1;
         }
     }
     if removed == 0 {
-        println!("nothing to clean in {}", args.root.display());
+        crate::say!("nothing to clean in {}", args.root.display());
     }
     Ok(0)
 }

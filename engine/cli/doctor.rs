@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let findings = doctor::examine();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        crate::say!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         let color = std::io::stdout().is_terminal();
         for finding in &findings {
@@ -27,9 +27,9 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
                 Health::Bad => ("FAIL", "31"),
             };
             let mark = if color { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() };
-            println!("{mark}  {:<11} {}", finding.subject, finding.text);
+            crate::say!("{mark}  {:<11} {}", finding.subject, finding.text);
             if let Some(mend) = &finding.mend {
-                println!("      {:<11} mend: {mend}", "");
+                crate::say!("      {:<11} mend: {mend}", "");
             }
         }
     }

@@ -34,7 +34,7 @@ impl FileArgs {
         tapestry_topologies::load(&self.file, &self.sets).map_err(|diagnostics| {
             let report = format!("{:?}", miette::Report::new(diagnostics));
             for line in report.lines() {
-                eprintln!("{}", clip(line));
+                crate::tell!("{}", clip(line));
             }
             USAGE
         })
@@ -67,7 +67,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<u8> {
         Err(code) => return Ok(code),
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&topology)?);
+        crate::say!("{}", serde_json::to_string_pretty(&topology)?);
         return Ok(0);
     }
     let kinds: Vec<String> = topology
@@ -75,7 +75,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> anyhow::Result<u8> {
         .into_iter()
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
-    println!(
+    crate::say!(
         "{}: {} ({}), {}, {}: no errors",
         topology.name,
         count(topology.nodes.len(), "node"),
@@ -131,12 +131,12 @@ pub(crate) fn graph(args: &GraphArgs) -> anyhow::Result<u8> {
             std::fs::write(path, text)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        None => print!("{text}"),
+        None => crate::say!("{}", text.trim_end()),
     }
     Ok(0)
 }
 
 pub(crate) fn schema() -> anyhow::Result<u8> {
-    println!("{}", serde_json::to_string_pretty(&tapestry_topologies::schema())?);
+    crate::say!("{}", serde_json::to_string_pretty(&tapestry_topologies::schema())?);
     Ok(0)
 }

@@ -74,10 +74,10 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
                 },
                 refresh: *refresh,
                 cache_dir: cache,
-                progress: &|step| eprintln!("image {name}: {step}"),
+                progress: &|step| crate::tell!("image {name}: {step}"),
             };
             let image = image::build(&options)?;
-            println!(
+            crate::say!(
                 "image {} ready: {} packages, built {}",
                 image.name,
                 image.packages.len(),
@@ -94,12 +94,15 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
                 os: os.clone(),
             };
             let image = image::import(&options, &cache)?;
-            println!("image {} imported", image.name);
+            crate::say!("image {} imported", image.name);
         }
         Verb::List => {
             let images = image::list(&cache)?;
             if images.is_empty() {
-                println!("no images in {}; make one with `tapestry image build`", cache.display());
+                crate::say!(
+                    "no images in {}; make one with `tapestry image build`",
+                    cache.display()
+                );
             }
             for image in images {
                 let extra = if image.extra_packages.is_empty() {
@@ -107,12 +110,12 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
                 } else {
                     format!(" + {}", image.extra_packages.join(", "))
                 };
-                println!("{:<12} {:<10} {}{extra}", image.name, image.os, image.built);
+                crate::say!("{:<12} {:<10} {}{extra}", image.name, image.os, image.built);
             }
         }
         Verb::Remove { name } => {
             image::remove(&cache, name)?;
-            println!("image {name} removed");
+            crate::say!("image {name} removed");
         }
     }
     Ok(0)

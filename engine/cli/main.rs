@@ -7,6 +7,24 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A line on standard output. A reader that has left is no reason to end a run.
+#[macro_export]
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// A line on standard error; likewise.
+#[macro_export]
+macro_rules! tell {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod attach;
 mod clean;
 mod doctor;
@@ -84,7 +102,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {}", explain(&error));
+            crate::tell!("error: {}", explain(&error));
             ExitCode::from(FAILED)
         }
     }

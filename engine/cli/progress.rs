@@ -55,7 +55,7 @@ impl Progress {
 
     fn say(&self, state: &State, text: &str) {
         if self.verbosity == Verbosity::Normal {
-            state.bar.suspend(|| eprintln!("{text}"));
+            state.bar.suspend(|| crate::tell!("{text}"));
         }
     }
 }
@@ -83,7 +83,7 @@ impl Observer for Progress {
                 state.bar.set_message(format!("{count} nodes ready"));
             }
             Event::NodeFailed { error, .. } => {
-                state.bar.suspend(|| eprintln!("error: {error}"));
+                state.bar.suspend(|| crate::tell!("error: {error}"));
             }
             Event::LabReady { seconds } => {
                 state.bar.disable_steady_tick();
@@ -105,16 +105,16 @@ impl Observer for Progress {
                 state.bar.finish_and_clear();
                 self.say(&state, &format!("task {task} ended after {seconds:.1} s"));
                 for failure in failures {
-                    state.bar.suspend(|| eprintln!("error: {failure}"));
+                    state.bar.suspend(|| crate::tell!("error: {failure}"));
                 }
             }
             Event::Expectation { expression, holds, .. } if !holds => {
-                state.bar.suspend(|| eprintln!("error: expected {expression}, but it is false"));
+                state.bar.suspend(|| crate::tell!("error: expected {expression}, but it is false"));
             }
-            Event::Warning { text } => state.bar.suspend(|| eprintln!("warning: {text}")),
+            Event::Warning { text } => state.bar.suspend(|| crate::tell!("warning: {text}")),
             Event::Interrupted { cause } => {
                 state.bar.suspend(|| {
-                    eprintln!("{cause}: ending the run (once more to end it at once)");
+                    crate::tell!("{cause}: ending the run (once more to end it at once)");
                 });
             }
             Event::NodeStarted { .. } | Event::Expectation { .. } => {}

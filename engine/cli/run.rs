@@ -12,7 +12,7 @@ use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
 use tapestry_lab::sandbox;
 use tapestry_realtime::{CaptureSpec, CaptureTarget};
-use tapestry_topologies::resolved::NodeKind;
+use tapestry_topologies::resolved::{NodeKind, Topology};
 
 use crate::files::FileArgs;
 use crate::progress::{Progress, Verbosity};
@@ -89,19 +89,22 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
             .map(|node| node.name.as_str())
             .collect();
         if real.is_empty() {
-            eprintln!("error: --time virtual: this version simulates through its Rust API only");
+            crate::tell!("error: --time virtual: this version simulates through its Rust API only");
         } else {
-            eprintln!(
+            crate::tell!(
                 "error: --time virtual needs in-process nodes, but these are not: {}",
                 real.join(", ")
             );
         }
         return Ok(USAGE);
     }
+    if let Some(code) = refuse(&topology, &args.captures) {
+        return Ok(code);
+    }
     let dir = match RunDir::create(args.out.as_deref(), &topology.name) {
         Ok(dir) => dir,
         Err(error) => {
-            eprintln!("error: {error}");
+            crate::tell!("error: {error}");
             let wrong_usage =
                 matches!(error, RunDirError::NotEmpty { .. } | RunDirError::Create { .. });
             return Ok(if wrong_usage { USAGE } else { FAILED });
@@ -132,7 +135,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     // From here on this is another process, inside the lab's namespaces; the one the user started
     // waits for it in `enter`.
     if let Err(error) = sandbox::enter() {
-        eprintln!("error: {error}");
+        crate::tell!("error: {error}");
         return Ok(FAILED);
     }
     let verbosity = if args.quiet || args.json { Verbosity::Quiet } else { Verbosity::Normal };
@@ -145,23 +148,53 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let results = match results {
         Ok(results) => results,
         Err(error) => {
-            eprintln!("error: {error}");
+            crate::tell!("error: {error}");
             return Ok(FAILED);
         }
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&results)?);
+        crate::say!("{}", serde_json::to_string_pretty(&results)?);
     } else if !args.quiet {
-        print!("{}", summary::text(&results, &path));
+        crate::say!("{}", summary::text(&results, &path).trim_end());
     } else if results.outcome != Outcome::Passed {
         for error in &results.errors {
-            eprintln!("error: {error}");
+            crate::tell!("error: {error}");
         }
         for reason in &results.verdict.reasons {
-            eprintln!("{}: {reason}", results.verdict.state.as_str());
+            crate::tell!("{}: {reason}", results.verdict.state.as_str());
         }
     }
     Ok(u8::try_from(results.outcome.exit_status()).unwrap_or(FAILED))
+}
+
+/// What can be told to be wrong before anything is made.
+fn refuse(topology: &Topology, captures: &[CaptureTarget]) -> Option<u8> {
+    let strangers: Vec<&str> = topology
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.kind, NodeKind::Host | NodeKind::Router))
+        .map(|node| node.name.as_str())
+        .collect();
+    if !strangers.is_empty() {
+        crate::tell!(
+            "error: this version cannot run in-process hosts and routers yet: {}. Use `kind: qemu` \
+             or `kind: netns` (with `forwarding: true` for a router)",
+            strangers.join(", ")
+        );
+        return Some(USAGE);
+    }
+    for target in captures {
+        let CaptureTarget::Link { link, .. } = target else { continue };
+        if !topology.links.iter().any(|known| known.name == *link) {
+            let known: Vec<&str> = topology.links.iter().map(|l| l.name.as_str()).collect();
+            crate::tell!(
+                "error: --capture {link}: there is no such link; the links are {}",
+                known.join(", ")
+            );
+            return Some(USAGE);
+        }
+    }
+    None
 }
 
 /// The helper of a namespace node, if this process was started as one.

@@ -66,7 +66,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     ratatui::try_restore()?;
     if followed? == Ended::Run {
         let alive = rundir::state(&run) == Some(rundir::RunState::Alive);
-        println!("run {} {}", run.display(), if alive { "is ending" } else { "has ended" });
+        crate::say!("run {} {}", run.display(), if alive { "is ending" } else { "has ended" });
     }
     Ok(0)
 }

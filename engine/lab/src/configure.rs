@@ -54,6 +54,14 @@ pub fn script(topology: &Topology, node: usize) -> String {
         let _ = writeln!(out, "ip link set dev {name} up");
         addresses(&mut out, &name, &bridge.ipv4, &bridge.ipv6);
     }
+    // A driver tells of its carrier behind the kernel's back (linkwatch, at most once a second);
+    // until then frames are dropped silently, and the first ARP request with them.
+    for interface in &node.interfaces {
+        let _ = writeln!(out, "_passes {}", quote(&interface.name));
+    }
+    for port in node.bridges.iter().filter(|bridge| !bridge.stp).flat_map(|bridge| &bridge.ports) {
+        let _ = writeln!(out, "_forwards {}", quote(port));
+    }
     for route in &node.routes {
         let family = if route.to.address.is_ipv6() { "-6 " } else { "" };
         let _ = write!(out, "ip {family}route add {}", route.to);
@@ -84,6 +92,17 @@ const FIND: &str = r#"_name() {
   return 1
 }
 _final() { [ ! -e "/sys/class/net/$2" ] || ip link set dev "$2" name "$1"; }
+_wait() {
+  _i=0
+  until read -r _s < "/sys/class/net/$1" && [ "$_s" = "$2" -o "$_s" = "$3" ]; do
+    _i=$((_i + 1))
+    # An interface without a carrier is no mistake of the configuration.
+    [ $_i -lt 200 ] || return 0
+    sleep 0.05
+  done
+}
+_passes() { _wait "$1/operstate" up unknown; }
+_forwards() { _wait "$1/brport/state" 3 3; }
 _quiet6() {
   [ ! -e "/proc/sys/net/ipv6/conf/$1" ] || echo 1 > "/proc/sys/net/ipv6/conf/$1/disable_ipv6"
 }

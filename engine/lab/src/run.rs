@@ -127,6 +127,12 @@ pub async fn run(
     let failure = final_report.as_ref().and_then(|report| report.failure.as_ref());
     evidence.fatal.extend(failure.map(ToString::to_string));
     let mut verdict = judge(&evidence, &topology.verdict);
+    // A lab that never got ready has failed, unless its timing was the reason.
+    let is_inconclusive = verdict.state == Trust::Invalid;
+    if known.ready_seconds.is_none() {
+        verdict.state = Trust::Invalid;
+        verdict.reasons.push("the lab did not get ready: nothing was measured".to_owned());
+    }
     if is_foreign {
         let reason = "another program moved the frames; nothing is known of its timing and losses";
         verdict.state = verdict.state.max(Trust::Degraded);
@@ -137,7 +143,7 @@ pub async fn run(
     let holds = known.expectations.iter().all(|e| e.holds == Some(true));
     let outcome = if interrupted.is_some() {
         Outcome::Interrupted
-    } else if verdict.state == Trust::Invalid {
+    } else if is_inconclusive {
         Outcome::Inconclusive
     } else if errors.is_empty() && holds {
         Outcome::Passed

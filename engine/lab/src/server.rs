@@ -137,8 +137,8 @@ async fn answer(
             const NO_LIMIT: Duration = Duration::from_hours(24);
             let options = RunOptions {
                 timeout: timeout.unwrap_or(NO_LIMIT),
-                // A task may keep the node busy for a while; the user sees the wait and may leave.
-                queue: timeout.unwrap_or(NO_LIMIT),
+                // A task may keep the node busy for long: without a timeout, say so at once.
+                queue: timeout.unwrap_or(Duration::from_secs(1)),
                 ..RunOptions::default()
             };
             let finished = tokio::select! {
