@@ -35,7 +35,7 @@ fn main() -> Result<()> {
 
     let one = run(&out, "trip.yaml", TRIP, &[])?;
     let mut trips: Vec<f64> = tasks(&one.results, "trip").map(|task| seconds(task) * 1e3).collect();
-    println!("round trip    `true` on an idle guest: {}", spread(&mut trips, "ms"));
+    println!("task          of one `true` on an idle guest: {}", spread(&mut trips, "ms"));
 
     let eight = run(&out, "skew.yaml", SKEW, &["guests=8"])?;
     let mut skews: Vec<f64> = tasks(&eight.results, "together")
