@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
-use tapestry_core::{SimTime, SyncPolicy};
+use tapestry_core::SyncPolicy;
 use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, StoreError};
 use tapestry_guests::os;
@@ -365,11 +365,6 @@ impl Lab {
         let all = futures::future::join_all(stops);
         let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
         report
-    }
-
-    /// The run's time of the data plane, if it runs.
-    pub fn now(&self) -> Option<SimTime> {
-        self.snapshot().map(|snapshot| snapshot.time)
     }
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::{BridgeStpState, LinkAttribute};
+use rtnetlink::packet_route::link::BridgeStpState;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
 /// Why the lab's network could not be arranged.
@@ -121,20 +121,6 @@ impl LabNet {
         let index = self.index(name).await?;
         let change = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().set(change).execute().await.map_err(failed("set up", name))
-    }
-
-    /// Names of all interfaces in the namespace, sorted.
-    pub async fn interfaces(&self) -> Result<Vec<String>, NetError> {
-        let mut links = self.handle.link().get().execute();
-        let mut names = Vec::new();
-        while let Some(link) = links.try_next().await.map_err(failed("list", "interfaces"))? {
-            names.extend(link.attributes.into_iter().filter_map(|a| match a {
-                LinkAttribute::IfName(name) => Some(name),
-                _ => None,
-            }));
-        }
-        names.sort();
-        Ok(names)
     }
 
     async fn index(&self, name: &str) -> Result<u32, NetError> {

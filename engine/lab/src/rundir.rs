@@ -122,11 +122,6 @@ impl RunDir {
         &self.path
     }
 
-    /// Where a node's console is logged.
-    pub fn console_log(&self, node: &str) -> PathBuf {
-        self.path.join("console").join(format!("{node}.log"))
-    }
-
     /// Writes `value` as pretty JSON so that the file is there whole or not at all.
     pub fn write_json(&self, file: &str, value: &impl Serialize) -> Result<(), RunDirError> {
         let path = self.path.join(file);
