@@ -118,6 +118,7 @@ impl Plan {
             let wrong =
                 report(format!("`{}/{prefix}` is an address, not a subnet", family.show(address)));
             reader.problems.add(span, wrong.expected(format!("expected `{}`", subnet.show())));
+            reader.lost += 1;
             return None;
         }
         let per_link = match yaml.get("per_link") {
@@ -131,6 +132,7 @@ impl Plan {
                     reader
                         .problems
                         .add(yaml.span, wrong.expected(format!("expected at least {prefix}")));
+                    reader.lost += 1;
                     return None;
                 }
                 Some(length)
@@ -174,6 +176,7 @@ pub(crate) fn assign(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &L
                             reader
                                 .problems
                                 .add(plan.span, report(wrong).expected("too small for this shape"));
+                            doubt(drafts, links, link..group.links.end);
                             break;
                         };
                         fill(reader, drafts, links, link..link + 1, part, plan.span, &mut taken);
@@ -223,6 +226,13 @@ fn claim_given(reader: &mut Reader<'_>, drafts: &Drafts<'_>, taken: &mut Taken) 
     }
 }
 
+/// Marks the nodes on some links: they may lack addresses through no fault of their own.
+fn doubt(drafts: &mut Drafts<'_>, links: &Links, range: std::ops::Range<usize>) {
+    for end in links.links()[range].iter().flat_map(|link| &link.endpoints) {
+        drafts.nodes[end.node].doubtful = true;
+    }
+}
+
 /// Gives the interfaces on some links that have none an address of `subnet`.
 fn fill(
     reader: &mut Reader<'_>,
@@ -233,7 +243,7 @@ fn fill(
     span: Span,
     taken: &mut Taken,
 ) {
-    let mut ends: Vec<(usize, usize)> = links.links()[range]
+    let mut ends: Vec<(usize, usize)> = links.links()[range.clone()]
         .iter()
         .flat_map(|link| &link.endpoints)
         .map(|end| (end.node, end.interface))
@@ -252,6 +262,9 @@ fn fill(
         if has || port || !draft.is_addressed() {
             continue;
         }
+        if previous == Some(node) && draft.doubtful {
+            continue;
+        }
         if previous == Some(node) {
             let wrong = report(format!(
                 "the node `{}` would have two interfaces in the subnet `{}`",
@@ -261,6 +274,7 @@ fn fill(
             let help = "bridge them (`bridges:`), or give each link a subnet of its own: \
                         `{from: NETWORK, per_link: PREFIX}`";
             reader.problems.add(span, wrong.expected("one subnet for all these links").help(help));
+            doubt(drafts, links, range);
             return;
         }
         previous = Some(node);
@@ -273,6 +287,7 @@ fn fill(
             reader
                 .problems
                 .add(span, wrong.help(format!("`{}` is the first to go without", draft.node.name)));
+            doubt(drafts, links, range);
             return;
         };
         let interface = &mut draft.node.interfaces[at];

@@ -4,11 +4,11 @@
 //! value of the wrong form, before anything is computed. What passes can be resolved without
 //! looking at its structure again; values with `${…}` are looked at when they have been computed.
 
-use std::collections::BTreeSet;
-
 use crate::diagnostics::{Problems, report};
+use crate::expression::ExprError;
 use crate::shape::{Object, Scalar, Shape};
 use crate::source::Span;
+use crate::tasks::Known;
 use crate::template::{has_expression, sole_expression};
 use crate::tree::{Data, Yaml};
 
@@ -145,12 +145,15 @@ fn check_expression(problems: &mut Problems, yaml: &Yaml, text: &str) {
 pub(crate) fn run_time_expression(
     problems: &mut Problems,
     yaml: &Yaml,
-    known: &BTreeSet<&str>,
+    known: &Known,
 ) -> Option<String> {
     let text = yaml.scalar()?;
     let range = sole_expression(text)?;
     let expression = &text[range.clone()];
-    if let Err(error) = crate::expression::check(expression, known) {
+    if let Err(error) = crate::expression::check(expression, &known.names()) {
+        if known.is_open() && matches!(error, ExprError::UnknownName { .. }) {
+            return None;
+        }
         let part = crate::template::within(&range, &error);
         crate::read::expression_problem(problems, yaml, text, part, &error);
         return None;

@@ -8,10 +8,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use miette::{Diagnostic, LabeledSpan, SourceCode};
 
+use crate::snippet::{Snippet, visible};
 use crate::source::{Sources, Span};
 
 /// More than this many problems in one file come from one cause.
@@ -37,7 +37,7 @@ pub struct Problem {
     pub help: Option<String>,
     /// Where it stands; absent for what is in no file (`--set`, a file that cannot be read).
     pub place: Option<Place>,
-    source_text: Option<NamedSource<Arc<str>>>,
+    snippet: Option<Snippet>,
 }
 
 /// A place in a file.
@@ -91,14 +91,14 @@ impl Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source_text.as_ref().map(|source| source as &dyn SourceCode)
+        self.snippet.as_ref().map(|snippet| snippet as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = self.place.as_ref()?;
+        let place = self.snippet.as_ref()?.label();
         let label =
             if self.expected.is_empty() { "here".to_owned() } else { self.expected.clone() };
-        let span = LabeledSpan::new(Some(label), place.offset, place.text.len());
+        let span = LabeledSpan::new(Some(label), place.start, place.len());
         Some(Box::new(std::iter::once(span)))
     }
 }
@@ -109,6 +109,7 @@ pub(crate) struct Problems {
     pub(crate) sources: Sources,
     found: Vec<(Option<Span>, Problem)>,
     seen: HashSet<(Option<Span>, String)>,
+    once_per_place: bool,
     omitted: usize,
 }
 
@@ -182,15 +183,21 @@ pub(crate) fn suggestion<'a>(
     Some(format!("known {what}: {}{more}", list.join(", ")))
 }
 
-/// The beginning of a text, for messages: one line, no control characters.
+/// The beginning of a text, for messages: one line, nothing that a terminal would obey.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut excerpt: String =
-        text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        excerpt.push('…');
+    beginning(text, 60)
+}
+
+/// A message, likewise; those that quote something longer quote its beginning only.
+fn sentence(text: &str) -> String {
+    beginning(text, 1000)
+}
+
+fn beginning(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => visible(&text[..end]) + "…",
+        None => visible(text),
     }
-    excerpt
 }
 
 impl Problems {
@@ -205,6 +212,12 @@ impl Problems {
         self.record(None, report);
     }
 
+    /// While this is on, a place that has a problem gets no further one: what is wrong with one
+    /// node of a list is wrong with all.
+    pub(crate) fn once_per_place(&mut self, on: bool) {
+        self.once_per_place = on;
+    }
+
     /// How many problems there are so far; to see whether a step added one.
     pub(crate) fn count(&self) -> usize {
         self.found.len() + self.omitted
@@ -216,6 +229,9 @@ impl Problems {
     }
 
     fn record(&mut self, span: Option<Span>, report: Report) {
+        if self.once_per_place && self.found.iter().any(|(found, _)| *found == span) {
+            return;
+        }
         if !self.seen.insert((span, report.message.clone())) {
             return;
         }
@@ -234,12 +250,12 @@ impl Problems {
                 text: self.sources.slice(span).to_owned(),
             }
         });
-        let source_text = span.map(|span| {
-            let file = self.sources.file(span.file);
-            NamedSource::new(&file.name, Arc::clone(&file.text)).with_language("yaml")
-        });
+        let snippet = span.map(|span| Snippet::new(self.sources.file(span.file), span));
+        // Reasons of parsers quote the file, too.
         let Report { message, expected, help } = report;
-        self.found.push((span, Problem { message, expected, help, place, source_text }));
+        let (message, expected) = (sentence(&message), sentence(&expected));
+        let help = help.as_deref().map(sentence);
+        self.found.push((span, Problem { message, expected, help, place, snippet }));
     }
 
     /// The value if nothing was wrong, else the problems in the order of files and lines.

@@ -18,13 +18,15 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use minijinja as mj;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use functions::FUNCTIONS;
-pub(crate) use functions::{Directory, InterfaceAddresses};
+pub(crate) use functions::{Addresses, Directory, InterfaceAddresses};
+
+use crate::diagnostics::excerpt;
 
 /// Longest expression in bytes. The evaluator recurses once per operator without a limit of its
 /// own; a thousand levels fit every thread's stack.
@@ -148,7 +150,7 @@ impl From<&Value> for serde_json::Value {
 #[non_exhaustive]
 pub enum ExprError {
     /// It is not an expression.
-    #[error("`{expression}` is not an expression: {reason}")]
+    #[error("`{}` is not an expression: {reason}", excerpt(expression))]
     Syntax {
         /// The expression.
         expression: String,
@@ -158,7 +160,7 @@ pub enum ExprError {
         range: Option<Range<usize>>,
     },
     /// It uses a name that stands for nothing here.
-    #[error("unknown name `{name}` in the expression `{expression}`")]
+    #[error("unknown name `{}` in the expression `{}`", excerpt(name), excerpt(expression))]
     UnknownName {
         /// The expression.
         expression: String,
@@ -170,7 +172,7 @@ pub enum ExprError {
         known: Vec<String>,
     },
     /// It cannot be computed, or its result is of no use.
-    #[error("the expression `{expression}` has no value: {reason}")]
+    #[error("the expression `{}` has no value: {reason}", excerpt(expression))]
     Evaluation {
         /// The expression.
         expression: String,
@@ -179,15 +181,31 @@ pub enum ExprError {
         /// Bytes of the expression the reason is about, where known.
         range: Option<Range<usize>>,
     },
+    /// It uses something that could not be read itself, which has been said where it stands.
+    #[error("the expression `{}` uses what could not be read", excerpt(expression))]
+    Undetermined {
+        /// The expression.
+        expression: String,
+    },
 }
 
 impl ExprError {
+    fn into_expression(self) -> String {
+        match self {
+            Self::Syntax { expression, .. }
+            | Self::UnknownName { expression, .. }
+            | Self::Evaluation { expression, .. }
+            | Self::Undetermined { expression } => expression,
+        }
+    }
+
     /// The bytes of the expression that are at fault, where known.
     pub fn range(&self) -> Option<Range<usize>> {
         match self {
             Self::Syntax { range, .. }
             | Self::UnknownName { range, .. }
             | Self::Evaluation { range, .. } => range.clone(),
+            Self::Undetermined { .. } => None,
         }
     }
 }
@@ -196,6 +214,10 @@ impl ExprError {
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     variables: IndexMap<String, Value>,
+    /// Names that are declared, but whose value could not be read.
+    undetermined: IndexSet<String>,
+    /// Whether names may be declared where nobody could read them.
+    open: bool,
     directory: Option<Arc<Directory>>,
 }
 
@@ -213,6 +235,28 @@ impl Scope {
     /// Takes a name away.
     pub fn remove(&mut self, name: &str) {
         self.variables.shift_remove(name);
+        self.undetermined.shift_remove(name);
+    }
+
+    /// Declares a name whose value could not be read: expressions that use it have no value, and
+    /// are not wrong for that.
+    pub(crate) fn set_undetermined(&mut self, name: impl Into<String>) {
+        self.undetermined.insert(name.into());
+    }
+
+    /// The names without values.
+    pub(crate) fn undetermined(&self) -> impl Iterator<Item = &str> {
+        self.undetermined.iter().map(String::as_str)
+    }
+
+    /// From now on no name is unknown: where it may be declared could not be read.
+    pub(crate) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Whether no name is unknown.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// The value of a name.
@@ -248,7 +292,14 @@ pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, ExprError> {
     if let Some(error) =
         unknown_name(&compiled, expression, |name| scope.variables.contains_key(name))
     {
-        return Err(with_known(error, scope.names()));
+        let excused = |name: &str| scope.open || scope.undetermined.contains(name);
+        let wrong = unknown_name(&compiled, expression, |name| {
+            scope.variables.contains_key(name) || excused(name)
+        });
+        return Err(match wrong {
+            Some(error) => with_known(error, scope.names()),
+            None => ExprError::Undetermined { expression: error.into_expression() },
+        });
     }
     let variables: std::collections::BTreeMap<&str, mj::Value> =
         scope.variables.iter().map(|(name, value)| (name.as_str(), value.to_jinja())).collect();
@@ -291,7 +342,7 @@ fn compile<'env, 'source>(
 ) -> Result<mj::Expression<'env, 'source>, ExprError> {
     if expression.len() > MAX_LENGTH {
         return Err(ExprError::Syntax {
-            expression: crate::diagnostics::excerpt(expression),
+            expression: excerpt(expression),
             reason: format!("it is longer than {MAX_LENGTH} bytes"),
             range: None,
         });
@@ -338,6 +389,9 @@ fn failure(expression: &str, error: &mj::Error, syntax: bool) -> ExprError {
     let mut reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     if error.kind() == mj::ErrorKind::OutOfFuel {
         "it takes too long".clone_into(&mut reason);
+    }
+    if error.detail() == Some(functions::UNDETERMINED) {
+        return ExprError::Undetermined { expression: expression.to_owned() };
     }
     let range = error.range().filter(|range| expression.get(range.clone()).is_some());
     let expression = expression.to_owned();

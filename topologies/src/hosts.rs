@@ -6,6 +6,7 @@
 //! Not modelled: steps, exclusions, letters as ranges.
 //! Reference: the host-list notation of Slurm and pdsh.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use thiserror::Error;
@@ -13,6 +14,9 @@ use thiserror::Error;
 /// Most names one topology may have; the hardware addresses of 65,535 nodes would be distinct, but
 /// no host runs as many.
 pub(crate) const MAX_NODES: usize = 20_000;
+
+/// Beyond any count of nodes; numbers of so many digits fit 32 bits with room to add.
+const MAX_DIGITS: usize = 9;
 
 /// Why a text is not a host list; each names the part at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,8 +29,10 @@ pub(crate) enum HostsError {
     Unclosed { part: String, range: Range<usize> },
     #[error("the host list has an empty name")]
     Empty { range: Range<usize> },
-    #[error("`{part}` names more than {MAX_NODES} nodes")]
+    #[error("`{part}` names more than {MAX_NODES} nodes, the most a topology may have")]
     TooMany { part: String, range: Range<usize> },
+    #[error("`{part}` is too large: a node's number has at most {MAX_DIGITS} digits")]
+    TooLarge { part: String, range: Range<usize> },
 }
 
 impl HostsError {
@@ -37,6 +43,7 @@ impl HostsError {
             | Self::NotNumbers { range, .. }
             | Self::Unclosed { range, .. }
             | Self::TooMany { range, .. }
+            | Self::TooLarge { range, .. }
             | Self::Empty { range } => range.clone(),
         }
     }
@@ -55,6 +62,52 @@ pub(crate) fn expand(text: &str) -> Result<Vec<String>, HostsError> {
         names.extend(expand_item(text, start..start + part.trim().len(), room)?);
     }
     Ok(names)
+}
+
+/// Names that texts nobody could read may have meant. What is said of such a name elsewhere is no
+/// mistake of its own; everything else still is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doubts {
+    all: bool,
+    names: HashSet<String>,
+    prefixes: Vec<String>,
+}
+
+impl Doubts {
+    /// Any name could have been meant.
+    pub(crate) fn add_all(&mut self) {
+        self.all = true;
+    }
+
+    /// The names of a host list as it is written, with or without interfaces. Of an item that
+    /// cannot be read, what stands before its first bracket or expression is certain.
+    pub(crate) fn add_list(&mut self, written: &str) {
+        for item in items(written) {
+            let item = written[item].trim();
+            match expand(item) {
+                Ok(names) if !item.contains("${") => {
+                    let nodes = names.iter().filter_map(|name| name.split(':').next());
+                    self.names.extend(nodes.map(str::to_owned));
+                }
+                _ if item.is_empty() => {}
+                _ => {
+                    let end = item.find("${").into_iter().chain(item.find('[')).min();
+                    self.prefixes.push(item[..end.unwrap_or(item.len())].to_owned());
+                }
+            }
+        }
+    }
+
+    /// Whether this name may be one of them.
+    pub(crate) fn cover(&self, name: &str) -> bool {
+        self.all
+            || self.names.contains(name)
+            || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.all && self.names.is_empty() && self.prefixes.is_empty()
+    }
 }
 
 /// Splits at commas outside brackets.
@@ -120,34 +173,52 @@ fn numbers(text: &str, inside: Range<usize>, room: usize) -> Result<Vec<String>,
             range: range.clone(),
         };
         let number = |digits: &str| {
-            // Nine digits: beyond any count of nodes, and no arithmetic below can overflow.
             let digits = digits.trim();
-            let valid =
-                (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-            if valid { digits.parse::<u32>().ok() } else { None }
+            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(wrong());
+            }
+            let too_large = || HostsError::TooLarge {
+                part: crate::diagnostics::excerpt(digits),
+                range: range.clone(),
+            };
+            if digits.len() > MAX_DIGITS {
+                return Err(too_large());
+            }
+            digits.parse::<u32>().map_err(|_| too_large())
         };
         let (low_text, high) = match part.split_once('-') {
-            None => (part, number(part).ok_or_else(wrong)?),
-            Some((low, high)) => match (number(high), high.trim().strip_prefix('-')) {
-                (Some(high), _) => (low.trim(), high),
+            None => (part, number(part)?),
+            Some((low, high)) => match high.trim().strip_prefix('-') {
+                None => {
+                    // A range too large for a topology is so whatever its digits are.
+                    let both = number(low).and_then(|_| number(high));
+                    if let Err(HostsError::TooLarge { .. }) = both {
+                        return Err(too_many(text, range));
+                    }
+                    (low.trim(), both?)
+                }
                 // `1--1`: what `n[1-${nodes-2}]` becomes with one node.
-                (None, Some(negative)) if number(low).is_some() && number(negative).is_some() => {
+                Some(negative) if number(low).is_ok() && number(negative).is_ok() => {
                     return Err(HostsError::Impossible { part: part.to_owned(), range });
                 }
-                _ => return Err(wrong()),
+                Some(_) => return Err(wrong()),
             },
         };
-        let low = number(low_text).ok_or_else(wrong)?;
+        let low = number(low_text)?;
         if high + 1 < low {
             return Err(HostsError::Impossible { part: part.to_owned(), range });
         }
         if numbers.len() + (high + 1 - low) as usize > room {
-            return Err(HostsError::TooMany { part: crate::diagnostics::excerpt(text), range });
+            return Err(too_many(text, range));
         }
         let width = if low_text.starts_with('0') { low_text.len() } else { 0 };
         numbers.extend((low..=high).map(|number| format!("{number:0width$}")));
     }
     Ok(numbers)
+}
+
+fn too_many(text: &str, range: Range<usize>) -> HostsError {
+    HostsError::TooMany { part: crate::diagnostics::excerpt(text), range }
 }
 
 #[cfg(test)]
@@ -196,6 +267,25 @@ mod tests {
             assert!(matches!(expand(text), Err(HostsError::TooMany { .. })), "{text}");
         }
         assert_eq!(names("n[0-19999]").len(), MAX_NODES);
-        assert!(expand("n[0-99999999999999999999]").is_err());
+        for text in ["n[0-4000000000]", "n[0-99999999999999999999]", "n[5000000000-1]"] {
+            let error = expand(text).unwrap_err();
+            assert!(error.to_string().contains("more than 20000 nodes"), "{error}");
+        }
+        let error = expand("n[4000000000]").unwrap_err();
+        assert!(error.to_string().contains("at most 9 digits"), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_covers_what_it_may_have_meant() {
+        let mut doubts = Doubts::default();
+        assert!(doubts.is_empty() && !doubts.cover("a"));
+        doubts.add_list("a:eth1, n[5-2] ,r${x}n[0-1],c[0-1]");
+        for (name, covered) in
+            [("a", true), ("ab", false), ("n7", true), ("r9n1", true), ("c1", true), ("c2", false)]
+        {
+            assert_eq!(doubts.cover(name), covered, "{name}");
+        }
+        doubts.add_all();
+        assert!(doubts.cover("anything"));
     }
 }

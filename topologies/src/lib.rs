@@ -32,6 +32,7 @@ mod resolve;
 pub mod resolved;
 mod schema;
 mod shape;
+mod snippet;
 mod source;
 mod tasks;
 mod template;

@@ -14,9 +14,11 @@ use tapestry_core::{DataRate, SimTime};
 
 use crate::addresses::Plan;
 use crate::diagnostics::report;
+use crate::files::Files;
+use crate::hosts::Doubts;
 use crate::keys::{self, LINK_SHAPES};
 use crate::nodes::Drafts;
-use crate::read::Reader;
+use crate::read::{Reader, one_or_many};
 use crate::resolve::section;
 use crate::resolved::{Channel, Endpoint, Interface, Link, MacAddr};
 use crate::shape::{Scalar, Shape};
@@ -50,8 +52,6 @@ pub(crate) struct Links {
     pub(crate) groups: Vec<Group>,
     all: Vec<Link>,
     ends: Vec<Vec<End>>,
-    /// False if some link could not be read, so that a missing interface may be its fault.
-    complete: bool,
 }
 
 impl Links {
@@ -64,18 +64,38 @@ impl Links {
     }
 }
 
-/// Reads `links:` of all files.
-pub(crate) fn resolve(reader: &mut Reader<'_>, roots: &[Yaml], drafts: &Drafts<'_>) -> Links {
-    let mut links = Links { complete: true, ..Links::default() };
+/// Reads `links:` of all files. Nodes that a link may have joined but did not, because something
+/// about it is wrong, are marked as doubtful.
+pub(crate) fn resolve(reader: &mut Reader<'_>, files: &Files, drafts: &mut Drafts<'_>) -> Links {
+    let roots = files.roots.as_slice();
+    let mut links = Links::default();
     let mut names = HashSet::new();
+    let mut doubts = Doubts::default();
+    if files.incomplete || section(roots, "links").any(|yaml| yaml.list().is_none()) {
+        doubts.add_all();
+    }
     for yaml in section(roots, "links").flat_map(|yaml| yaml.list().unwrap_or_default()) {
         if resolve_entry(reader, yaml, drafts, &mut links, &mut names).is_none() {
-            links.complete = false;
+            doubt_ends(yaml, &mut doubts);
         }
+    }
+    for draft in drafts.nodes.iter_mut().filter(|draft| doubts.cover(&draft.node.name)) {
+        draft.doubtful = true;
     }
     links
 }
 
+/// The nodes that a link's shapes name, as far as they can be read.
+fn doubt_ends(yaml: &Yaml, doubts: &mut Doubts) {
+    for value in LINK_SHAPES.iter().filter_map(|shape| yaml.get(shape)) {
+        let parts = ["center", "leaves", "nodes"].iter().filter_map(|part| value.get(part));
+        for item in std::iter::once(value).chain(parts).flat_map(one_or_many) {
+            doubts.add_list(item.scalar().unwrap_or_default());
+        }
+    }
+}
+
+/// `None` if nodes that the entry names may lack an interface or an address by its fault.
 fn resolve_entry(
     reader: &mut Reader<'_>,
     yaml: &Yaml,
@@ -83,8 +103,19 @@ fn resolve_entry(
     links: &mut Links,
     names: &mut HashSet<String>,
 ) -> Option<()> {
-    let (shape, edges) = edges(reader, yaml, drafts)?;
+    // All parts are read before any of them ends the reading: what is wrong with one hides nothing.
     let template = template(reader, yaml);
+    let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
+    let before = reader.lost;
+    let plan4 = yaml.get("ipv4").and_then(|yaml| Plan::read4(reader, yaml));
+    let plan6 = yaml.get("ipv6").and_then(|yaml| Plan::read6(reader, yaml));
+    let has_plans = reader.lost == before;
+    let edges = edges(reader, yaml, drafts);
+    // A link that joins nothing has its name all the same.
+    if let (None, Some(name)) = (&edges, &name) {
+        claim(reader, yaml, name, names);
+    }
+    let (shape, edges) = edges?;
     if links.all.len() + edges.len() > MAX_LINKS {
         let wrong = report(format!("the topology has more than {MAX_LINKS} links"));
         reader.problems.add(yaml.span, wrong.expected("one too many here"));
@@ -96,12 +127,8 @@ fn resolve_entry(
         let help =
             "use `channel: csma` for a shared link, or `mesh:` for links between any two nodes";
         reader.problems.add(at, wrong.expected("more than two here").help(help));
-        return None;
     }
-    let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
     let first = links.all.len();
-    let plan4 = yaml.get("ipv4").and_then(|yaml| Plan::read4(reader, yaml));
-    let plan6 = yaml.get("ipv6").and_then(|yaml| Plan::read6(reader, yaml));
     for (at, edge) in edges.into_iter().enumerate() {
         let given = name.as_ref().map(|name| match shape {
             "pair" | "lan" => name.clone(),
@@ -109,11 +136,7 @@ fn resolve_entry(
         });
         let name = match given {
             Some(name) => {
-                if !names.insert(name.clone()) {
-                    let at = yaml.get("name").map_or(yaml.span, |yaml| yaml.span);
-                    let wrong = report(format!("there are two links named `{name}`"));
-                    reader.problems.add(at, wrong.expected("a name not yet taken"));
-                }
+                claim(reader, yaml, &name, names);
                 name
             }
             None => derived_name(shape, &edge, drafts, names),
@@ -123,7 +146,16 @@ fn resolve_entry(
     }
     let group = Group { links: first..links.all.len(), ipv4: plan4, ipv6: plan6 };
     links.groups.push(group);
-    Some(())
+    has_plans.then_some(())
+}
+
+/// Takes a link's given name.
+fn claim(reader: &mut Reader<'_>, yaml: &Yaml, name: &str, names: &mut HashSet<String>) {
+    if !names.insert(name.to_owned()) {
+        let at = yaml.get("name").map_or(yaml.span, |yaml| yaml.span);
+        let wrong = report(format!("there are two links named `{name}`"));
+        reader.problems.add(at, wrong.expected("a name not yet taken"));
+    }
 }
 
 /// `n0--n1` for two endpoints, `lan0` for more; a number more where that is taken.
@@ -155,7 +187,10 @@ fn template(reader: &mut Reader<'_>, yaml: &Yaml) -> Link {
             Some(Shape::Scalar(scalar)) => scalar,
             _ => Scalar::Integer { min: 0, max: u32::MAX.into() },
         };
-        yaml.get(key).and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(default)
+        let written = yaml.get(key);
+        // What could not be read bounds nothing.
+        let lost = if written.is_some() { u32::MAX } else { default };
+        written.and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(lost)
     };
     let (queue_frames, mtu) = (integer("queue", 100), integer("mtu", 1500));
     let channel = yaml.get("channel").and_then(|yaml| {
@@ -180,9 +215,12 @@ fn template(reader: &mut Reader<'_>, yaml: &Yaml) -> Link {
     }
 }
 
-/// The endpoints a host list names.
-fn ends(reader: &mut Reader<'_>, yaml: &Yaml, drafts: &Drafts<'_>) -> Option<Vec<End>> {
-    let names = reader.hosts(yaml)?;
+/// The endpoints that a host list's names stand for.
+fn ends(
+    reader: &mut Reader<'_>,
+    names: Vec<(String, Span)>,
+    drafts: &Drafts<'_>,
+) -> Option<Vec<End>> {
     let mut ends = Vec::with_capacity(names.len());
     let mut complete = true;
     for (name, span) in names {
@@ -208,9 +246,9 @@ fn ends(reader: &mut Reader<'_>, yaml: &Yaml, drafts: &Drafts<'_>) -> Option<Vec
     complete.then_some(ends)
 }
 
-/// Records an unknown node, unless the nodes themselves could not be read.
+/// Records an unknown node, unless it may stand in what could not be read.
 pub(crate) fn unknown_node(reader: &mut Reader<'_>, drafts: &Drafts<'_>, node: &str, span: Span) {
-    if drafts.complete && !reader.problems.is_full() {
+    if !drafts.doubts.cover(node) && !reader.problems.is_full() {
         let known = drafts.nodes.iter().map(|draft| draft.node.name.as_str());
         let wrong = report(format!("unknown node `{}`", crate::diagnostics::excerpt(node)));
         let wrong = wrong.expected("expected a node from `nodes:`");
@@ -240,6 +278,14 @@ fn edges(
             reader
                 .problems
                 .add(yaml.span, wrong.expected(format!("expected only one of {}", words())));
+            for value in present.iter().filter_map(|shape| yaml.get(shape)) {
+                let parts = ["center", "leaves", "nodes"].iter().filter_map(|part| value.get(part));
+                for part in std::iter::once(value).chain(parts) {
+                    if let Some(names) = reader.hosts(part) {
+                        ends(reader, names, drafts);
+                    }
+                }
+            }
             return None;
         }
     };
@@ -272,27 +318,33 @@ fn edges(
             ends.iter().enumerate().flat_map(pairs).collect()
         }
         "star" => {
-            let center = counted(reader, value.get("center")?, drafts, "center", 1..=1)?;
-            let leaves = counted(reader, value.get("leaves")?, drafts, "leaves", 1..=usize::MAX)?;
+            let center =
+                value.get("center").and_then(|yaml| counted(reader, yaml, drafts, "center", 1..=1));
+            let leaves = value
+                .get("leaves")
+                .and_then(|yaml| counted(reader, yaml, drafts, "leaves", 1..=usize::MAX));
+            let (center, leaves) = (center?, leaves?);
             leaves.into_iter().map(|leaf| vec![center[0].clone(), leaf]).collect()
         }
         "tree" => {
-            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
             let fanout = match value.get("fanout") {
                 Some(yaml) => {
-                    reader.parsed(yaml, Scalar::Integer { min: 1, max: 20_000 }, "fanout")?
+                    reader.parsed(yaml, Scalar::Integer { min: 1, max: 20_000 }, "fanout")
                 }
-                None => 2_usize,
+                None => Some(2_usize),
             };
+            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
+            let fanout = fanout?;
             (1..ends.len())
                 .map(|at| vec![ends[(at - 1) / fanout].clone(), ends[at].clone()])
                 .collect()
         }
         _ => {
-            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
             let scalar = Scalar::Integer { min: 1, max: 20_000 };
-            let columns: usize = reader.parsed(value.get("columns")?, scalar, "columns")?;
-            grid(&ends, columns)
+            let columns =
+                value.get("columns").and_then(|yaml| reader.parsed(yaml, scalar, "columns"));
+            let ends = counted(reader, value.get("nodes")?, drafts, shape, 2..=usize::MAX)?;
+            grid(&ends, columns?)
         }
     };
     Some((shape, edges))
@@ -324,15 +376,18 @@ fn counted(
     shape: &str,
     count: std::ops::RangeInclusive<usize>,
 ) -> Option<Vec<End>> {
-    let ends = ends(reader, yaml, drafts)?;
-    if !count.contains(&ends.len()) {
+    let names = reader.hosts(yaml)?;
+    let found = names.len();
+    let ends = ends(reader, names, drafts);
+    if !count.contains(&found) {
         let (low, high) = count.into_inner();
         let needs = if low == high { format!("exactly {low}") } else { format!("at least {low}") };
         let noun = if low == 1 { "node" } else { "nodes" };
-        let wrong = report(format!("`{shape}` joins {needs} {noun}, found {}", ends.len()));
+        let wrong = report(format!("`{shape}` joins {needs} {noun}, found {found}"));
         reader.problems.add(yaml.span, wrong.expected(format!("expected {needs}")));
         return None;
     }
+    let ends = ends?;
     let mut seen = HashSet::new();
     for end in &ends {
         if !seen.insert(end.node) {
@@ -404,7 +459,7 @@ fn settings(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>, links: &Links) {
             let Some(interface) =
                 draft.node.interfaces.iter_mut().find(|interface| interface.name == *name)
             else {
-                if links.complete {
+                if !draft.doubtful {
                     let wrong =
                         report(format!("no link attaches `{name}` of node `{}`", draft.node.name));
                     let known =

@@ -16,7 +16,8 @@ use indexmap::IndexMap;
 
 use crate::diagnostics::report;
 use crate::expression::Value;
-use crate::hosts::MAX_NODES;
+use crate::files::Files;
+use crate::hosts::{Doubts, MAX_NODES};
 use crate::keys::{self, ADDRESSED};
 use crate::read::{Fields, Reader, one_or_many};
 use crate::resolve::{entries, section};
@@ -26,13 +27,13 @@ use crate::source::Span;
 use crate::template::has_expression;
 use crate::tree::{Entry, Yaml};
 
-/// All nodes, and whether every name could be read.
+/// All nodes.
 #[derive(Debug)]
 pub(crate) struct Drafts<'t> {
     pub(crate) nodes: Vec<Draft<'t>>,
     pub(crate) by_name: HashMap<String, usize>,
-    /// False if a host list was wrong, so that an unknown name may be its fault.
-    pub(crate) complete: bool,
+    /// Names that may be nodes, but stand in what could not be read.
+    pub(crate) doubts: Doubts,
 }
 
 /// A node on its way.
@@ -45,6 +46,9 @@ pub(crate) struct Draft<'t> {
     pub(crate) span: Span,
     pub(crate) settings: IndexMap<String, Settings>,
     pub(crate) bridge_spans: Vec<Span>,
+    /// Something about its kind, links or addresses could not be read: that it lacks an interface
+    /// or an address may follow from that.
+    pub(crate) doubtful: bool,
     fields: Fields<'t>,
     fixed_kind: bool,
 }
@@ -76,29 +80,42 @@ impl<'t> Draft<'t> {
     }
 }
 
+/// Node types by name.
+struct Types<'t> {
+    by_name: IndexMap<&'t str, &'t Entry>,
+    /// False if some could not be read, so that an unknown one may be among them.
+    complete: bool,
+}
+
 /// Reads `types:` and `nodes:` of all files.
-pub(crate) fn resolve<'t>(reader: &mut Reader<'_>, roots: &'t [Yaml]) -> Drafts<'t> {
-    let mut types: IndexMap<&str, &Entry> = IndexMap::new();
+pub(crate) fn resolve<'t>(reader: &mut Reader<'_>, files: &'t Files) -> Drafts<'t> {
+    let roots = files.roots.as_slice();
+    let readable = |key| section(roots, key).all(|yaml| yaml.is_null() || yaml.map().is_some());
+    let mut types =
+        Types { by_name: IndexMap::new(), complete: !files.incomplete && readable("types") };
     for entry in entries(roots, "types") {
-        if types.insert(&entry.key, entry).is_some() {
+        if types.by_name.insert(&entry.key, entry).is_some() {
             let wrong = report(format!("the type `{}` is declared twice", entry.key));
             reader.problems.add(entry.key_span, wrong.expected("a name not yet taken"));
         }
     }
-    check_type_loops(reader, &types);
+    check_type_loops(reader, &types.by_name);
     // `nodes:` of another form than a map has been refused; its names are unknown.
-    let complete = section(roots, "nodes").all(|yaml| yaml.is_null() || yaml.map().is_some());
-    let mut drafts = Drafts { nodes: Vec::new(), by_name: HashMap::new(), complete };
+    let mut drafts =
+        Drafts { nodes: Vec::new(), by_name: HashMap::new(), doubts: Doubts::default() };
+    if files.incomplete || !readable("nodes") {
+        drafts.doubts.add_all();
+    }
     for entry in entries(roots, "nodes") {
         let Some(names) = reader.key_hosts(entry) else {
-            drafts.complete = false;
+            drafts.doubts.add_list(&entry.key);
             continue;
         };
         resolve_entry(reader, &types, entry, &names, &mut drafts);
     }
     reader.scope.remove("index");
     reader.scope.remove("node");
-    if drafts.nodes.is_empty() && drafts.complete {
+    if drafts.nodes.is_empty() && drafts.doubts.is_empty() {
         let span = roots.last().map(|root| root.span);
         if let Some(span) = span {
             let wrong = report("the topology has no nodes")
@@ -112,23 +129,21 @@ pub(crate) fn resolve<'t>(reader: &mut Reader<'_>, roots: &'t [Yaml]) -> Drafts<
 /// One key of `nodes:`, which may stand for many nodes.
 fn resolve_entry<'t>(
     reader: &mut Reader<'_>,
-    types: &IndexMap<&str, &'t Entry>,
+    types: &Types<'t>,
     entry: &'t Entry,
     names: &[String],
     drafts: &mut Drafts<'t>,
 ) {
-    let mut failed: Option<Draft<'t>> = None;
     for (index, name) in names.iter().enumerate() {
         if drafts.nodes.len() == MAX_NODES {
             let wrong = report(format!("the topology has more than {MAX_NODES} nodes"));
             reader.problems.add(entry.key_span, wrong.expected("one too many here"));
-            return;
+            drafts.doubts.add_list(&entry.key);
+            break;
         }
         if let Some(wrong) = Scalar::HostName.complaint(name) {
             let expected = format!("expected {}", Scalar::HostName.expected());
             reader.problems.add(entry.key_span, report(wrong).expected(expected));
-            drafts.complete = false;
-            return;
         }
         if drafts.by_name.contains_key(name) {
             let wrong = report(format!("the node `{name}` is declared twice"))
@@ -137,23 +152,14 @@ fn resolve_entry<'t>(
             continue;
         }
         // What is wrong with one node of a list is wrong with all: say it once.
-        let draft = if let Some(draft) = &failed {
-            let mut draft = draft.clone();
-            draft.node.name.clone_from(name);
-            draft
-        } else {
-            let before = reader.problems.count();
-            reader.scope.set("index", Value::Int(i64::try_from(index).unwrap_or(i64::MAX)));
-            reader.scope.set("node", Value::Text(name.clone()));
-            let draft = resolve_node(reader, types, entry, name, index);
-            if reader.problems.count() > before {
-                failed = Some(draft.clone());
-            }
-            draft
-        };
+        reader.problems.once_per_place(index > 0);
+        reader.scope.set("index", Value::Int(i64::try_from(index).unwrap_or(i64::MAX)));
+        reader.scope.set("node", Value::Text(name.clone()));
+        let draft = resolve_node(reader, types, entry, name, index);
         drafts.by_name.insert(name.clone(), drafts.nodes.len());
         drafts.nodes.push(draft);
     }
+    reader.problems.once_per_place(false);
 }
 
 /// Types whose `type:` is written without expressions must not lead back to themselves.
@@ -182,20 +188,21 @@ fn check_type_loops(reader: &mut Reader<'_>, types: &IndexMap<&str, &Entry>) {
 }
 
 /// The node's own keys, then those of its types.
-fn fields<'t>(
-    reader: &mut Reader<'_>,
-    types: &IndexMap<&str, &'t Entry>,
-    entry: &'t Entry,
-) -> Fields<'t> {
+fn fields<'t>(reader: &mut Reader<'_>, types: &Types<'t>, entry: &'t Entry) -> Fields<'t> {
     let mut fields = Fields::of(&entry.value);
     let mut visited = HashSet::new();
     let mut at = &entry.value;
     while let Some(yaml) = at.get("type") {
         let Some(name) = reader.text(yaml) else { break };
-        let Some(found) = types.get(name.as_str()) else {
+        let Some(found) = types.by_name.get(name.as_str()) else {
+            if !types.complete {
+                break;
+            }
             let wrong = report(format!("unknown type `{}`", crate::diagnostics::excerpt(&name)));
             let wrong = wrong.expected("expected a name from `types:`");
-            reader.problems.add(yaml.span, wrong.suggest(&name, types.keys().copied(), "types"));
+            reader
+                .problems
+                .add(yaml.span, wrong.suggest(&name, types.by_name.keys().copied(), "types"));
             break;
         };
         if !visited.insert(name) {
@@ -209,17 +216,19 @@ fn fields<'t>(
 
 fn resolve_node<'t>(
     reader: &mut Reader<'_>,
-    types: &IndexMap<&str, &'t Entry>,
+    types: &Types<'t>,
     entry: &'t Entry,
     name: &str,
     index: usize,
 ) -> Draft<'t> {
+    let before = reader.lost;
     let fields = fields(reader, types, entry);
     let written = fields.find("kind");
     let fixed_kind = !written.and_then(Yaml::scalar).is_some_and(has_expression);
     let kind = written
         .and_then(|yaml| reader.checked(yaml, Scalar::Word(keys::KINDS), "kind"))
         .unwrap_or_else(|| "qemu".to_owned());
+    let kind_is_lost = reader.lost > before;
     let kind = match kind.as_str() {
         "netns" => NodeKind::Netns,
         "host" => NodeKind::Host,
@@ -245,6 +254,7 @@ fn resolve_node<'t>(
         span: entry.key_span,
         settings: IndexMap::new(),
         bridge_spans: Vec::new(),
+        doubtful: false,
         fields,
         fixed_kind,
     };
@@ -265,8 +275,10 @@ fn resolve_node<'t>(
     draft.node.keep = draft.applicable("keep").map_or_else(Vec::new, |yaml| {
         one_or_many(yaml).iter().filter_map(|item| reader.text(item)).map(PathBuf::from).collect()
     });
+    let before = reader.lost;
     settings(reader, &mut draft);
     bridges(reader, &mut draft);
+    draft.doubtful = kind_is_lost || reader.lost > before;
     draft.node.routes = draft.applicable("routes").map_or_else(Vec::new, |yaml| {
         yaml.list().unwrap_or_default().iter().filter_map(|item| route(reader, item)).collect()
     });
@@ -402,7 +414,7 @@ pub(crate) fn check_references(reader: &mut Reader<'_>, drafts: &Drafts<'_>) {
                 reader.problems.add(*span, wrong.expected("expected a name of its own"));
             }
             for port in &bridge.ports {
-                if !names().any(|name| name == port) {
+                if !draft.doubtful && !names().any(|name| name == port) {
                     let wrong = report(format!(
                         "the bridge `{}` has a port `{port}` that `{}` has not",
                         bridge.name, node.name
@@ -423,7 +435,7 @@ pub(crate) fn check_references(reader: &mut Reader<'_>, drafts: &Drafts<'_>) {
         for route in &node.routes {
             let Some(dev) = &route.dev else { continue };
             let known = || names().chain(node.bridges.iter().map(|bridge| bridge.name.as_str()));
-            if !known().any(|name| name == dev) {
+            if !draft.doubtful && !known().any(|name| name == dev) {
                 let span = routes
                     .iter()
                     .find(|yaml| yaml.get("dev").is_some())

@@ -67,6 +67,10 @@ pub(crate) fn expression_problem(
     part: Range<usize>,
     error: &ExprError,
 ) {
+    // What it uses is wrong, and has been said where that stands.
+    if let ExprError::Undetermined { .. } = error {
+        return;
+    }
     let span = locate(problems, yaml.span, text, part);
     let mut wrong = report(error.to_string());
     match error {
@@ -90,7 +94,9 @@ pub(crate) fn expression_problem(
                 .expected("expected an expression such as `${nodes - 1}`")
                 .help("write `$${…}` for a `${…}` that the shell shall see");
         }
-        ExprError::Evaluation { .. } => wrong = wrong.expected("computed here"),
+        ExprError::Evaluation { .. } | ExprError::Undetermined { .. } => {
+            wrong = wrong.expected("computed here");
+        }
     }
     problems.add(span, wrong);
 }
@@ -100,9 +106,15 @@ pub(crate) fn expression_problem(
 pub(crate) struct Reader<'p> {
     pub(crate) problems: &'p mut Problems,
     pub(crate) scope: Scope,
+    /// How many values could not be read so far; to see whether a step lost one.
+    pub(crate) lost: usize,
 }
 
-impl Reader<'_> {
+impl<'p> Reader<'p> {
+    pub(crate) fn new(problems: &'p mut Problems, scope: Scope) -> Self {
+        Self { problems, scope, lost: 0 }
+    }
+
     /// A scalar with its expressions computed; without any, by the core schema.
     pub(crate) fn value(&mut self, yaml: &Yaml) -> Option<Value> {
         let text = yaml.scalar()?;
@@ -117,7 +129,10 @@ impl Reader<'_> {
 
     /// A scalar as text, with its expressions computed.
     pub(crate) fn text(&mut self, yaml: &Yaml) -> Option<String> {
-        let text = yaml.scalar()?;
+        let Some(text) = yaml.scalar() else {
+            self.lost += 1;
+            return None;
+        };
         Some(
             self.render(yaml, text)
                 .ok()?
@@ -137,6 +152,7 @@ impl Reader<'_> {
             Ok(value) => return Ok(value),
             Err(errors) => errors,
         };
+        self.lost += 1;
         for error in &errors {
             match error {
                 TemplateError::Expression { error, range } => {
@@ -160,6 +176,7 @@ impl Reader<'_> {
         match scalar.complaint(&text) {
             None => Some(text),
             Some(wrong) => {
+                self.lost += 1;
                 self.problems.add(yaml.span, wrong_value(&wrong, scalar, key, &text));
                 None
             }
@@ -184,6 +201,9 @@ impl Reader<'_> {
         scalar: Scalar,
         key: &str,
     ) -> Vec<(T, Span)> {
+        if yaml.list().is_none() && yaml.scalar().is_none() {
+            self.lost += 1;
+        }
         one_or_many(yaml)
             .iter()
             .filter_map(|item| Some((self.parsed(item, scalar, key)?, item.span)))
@@ -219,6 +239,7 @@ impl Reader<'_> {
         match hosts::expand(text) {
             Ok(names) => Some(names),
             Err(error) => {
+                self.lost += 1;
                 let span = locate(self.problems, yaml.span, text, error.range());
                 let mut wrong = report(error.to_string())
                     .expected("expected node names such as `n0` or `n[0-9]`");

@@ -3,10 +3,11 @@
 //! Purpose: the order of resolution. Parameters come first, for everything may use them; then
 //! nodes, links (which make interfaces), addresses, and last tasks, which may ask for addresses.
 //!
-//! Assumptions: the structural check has run; what it refused is skipped here in silence. If a
-//! parameter has no value, nothing else is resolved: every use of it would be one more error.
+//! Assumptions: the structural check has run; what it refused is skipped here in silence. What
+//! could not be read hides nothing else: resolution goes on, and only what follows from it is left
+//! unsaid (values computed from it, names that it may have declared, addresses that it would give).
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -15,10 +16,10 @@ use tapestry_core::{SimTime, SyncPolicy};
 use crate::addresses;
 use crate::check::run_time_expression;
 use crate::diagnostics::{Problems, report};
-use crate::expression::{Directory, InterfaceAddresses, Scope, Value};
+use crate::expression::{Addresses, Directory, InterfaceAddresses, Scope, Value};
 use crate::files::Files;
 use crate::links;
-use crate::nodes;
+use crate::nodes::{self, Drafts};
 use crate::read::{Reader, one_or_many};
 use crate::resolved::{DerivedMetric, Expectation, Node, Topology, VerdictThresholds};
 use crate::shape::Scalar;
@@ -42,32 +43,28 @@ pub(crate) fn resolve(
     sets: &[(String, String)],
     stem: &str,
 ) -> Option<Topology> {
-    // Names that an unreadable file would have declared would all seem unknown.
-    if files.incomplete {
-        return None;
-    }
     let roots = files.roots.as_slice();
     let main = roots.last()?;
-    let scope = params(problems, roots, sets)?;
+    let scope = params(problems, files, sets);
     let params = scope
         .names()
         .filter_map(|name| Some((name.to_owned(), scope.variable(name)?.into())))
         .collect();
-    let mut reader = Reader { problems, scope };
+    let mut reader = Reader::new(problems, scope);
 
-    let mut drafts = nodes::resolve(&mut reader, roots);
-    let mut links = links::resolve(&mut reader, roots, &drafts);
+    let mut drafts = nodes::resolve(&mut reader, files);
+    let mut links = links::resolve(&mut reader, files, &mut drafts);
     links::attach(&mut reader, &mut drafts, &mut links);
     addresses::assign(&mut reader, &mut drafts, &links);
     nodes::check_references(&mut reader, &drafts);
     let init: Vec<(usize, Option<&Yaml>)> =
         drafts.nodes.iter().map(|draft| (draft.index, draft.applicable("init"))).collect();
     let mut nodes: Vec<Node> = drafts.nodes.iter().map(|draft| draft.node.clone()).collect();
-    reader.scope.set_directory(Arc::new(directory(&nodes)));
+    reader.scope.set_directory(Arc::new(directory(&drafts)));
     nodes::resolve_init(&mut reader, &mut nodes, &init);
 
-    let mut known = tasks::Known::new(&reader.scope);
-    let tasks = tasks::resolve(&mut reader, roots, &drafts, &mut known);
+    let mut known = tasks::Known::new(&reader.scope, roots);
+    let tasks = tasks::resolve(&mut reader, files, &drafts, &mut known);
     let metrics = derived(&mut reader, roots, &mut known);
     let expect =
         section(roots, "expect").flat_map(|yaml| expectations(&mut reader, yaml, &known)).collect();
@@ -120,41 +117,49 @@ pub(crate) fn limit(reader: &mut Reader<'_>, yaml: &Yaml, key: &str) -> Option<S
     Some(time)
 }
 
-/// The parameters with their values, `--set` included; `None` if one has none.
-fn params(problems: &mut Problems, roots: &[Yaml], sets: &[(String, String)]) -> Option<Scope> {
-    let before = problems.count();
-    let mut reader = Reader { problems, scope: Scope::new() };
+/// The words of a name that expressions cannot use: `a-b` reads there as `a` minus `b`.
+pub(crate) fn words(name: &str) -> impl Iterator<Item = &str> {
+    name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The parameters with their values, `--set` included. Where `--set` is wrong, the default stands
+/// in, so that the rest of the file can be checked.
+fn params(problems: &mut Problems, files: &Files, sets: &[(String, String)]) -> Scope {
+    let roots = files.roots.as_slice();
+    let mut reader = Reader::new(problems, Scope::new());
+    let readable = section(roots, "params").all(|yaml| yaml.is_null() || yaml.map().is_some());
+    if files.incomplete || !readable {
+        reader.scope.open();
+    }
+    let mut declared = HashSet::new();
     for entry in entries(roots, "params") {
         let name = &entry.key;
-        if reader.scope.variable(name).is_some() {
+        if !declared.insert(name) {
             let wrong = report(format!("the parameter `{name}` is declared twice"));
             reader.problems.add(entry.key_span, wrong.expected("a name not yet taken"));
             continue;
         }
+        let default = reader.value(&entry.value);
         if Scalar::Identifier.complaint(name).is_some() {
+            words(name).for_each(|word| reader.scope.set_undetermined(word));
             continue;
         }
-        let Some(default) = reader.value(&entry.value) else { continue };
-        let value = match sets.iter().rev().find(|(set, _)| set == name) {
-            None => Some(default),
-            Some((_, text)) => set_value(reader.problems, name, text, &default),
+        let Some(default) = default else {
+            reader.scope.set_undetermined(name);
+            continue;
         };
-        if let Some(value) = value {
-            reader.scope.set(name, value);
-        }
+        let set = sets.iter().rev().find(|(set, _)| set == name);
+        let value = set.and_then(|(_, text)| set_value(reader.problems, name, text, &default));
+        reader.scope.set(name, value.unwrap_or(default));
     }
     for (name, text) in sets {
-        if !entries(roots, "params").any(|entry| entry.key == *name) {
+        if !declared.contains(name) && !reader.scope.is_open() {
             let wrong = report(format!("unknown parameter in `--set {name}={text}`"));
             let known = entries(roots, "params").map(|entry| entry.key.as_str());
             reader.problems.add_unplaced(wrong.suggest(name, known, "parameters"));
         }
     }
-    // Wrong structure elsewhere was counted before; a parameter that is none was, too.
-    let complete =
-        entries(roots, "params").all(|entry| reader.scope.variable(&entry.key).is_some());
-    let scope = reader.scope;
-    (complete && problems.count() == before).then_some(scope)
+    reader.scope
 }
 
 /// A `--set` value: a YAML scalar of the type that the default has.
@@ -220,25 +225,31 @@ fn verdict(reader: &mut Reader<'_>, yaml: &Yaml) -> VerdictThresholds {
 }
 
 /// The addresses of all nodes, for the address functions.
-fn directory(nodes: &[Node]) -> Directory {
-    nodes
-        .iter()
-        .map(|node| {
-            let interfaces = node.interfaces.iter().map(|interface| InterfaceAddresses {
-                interface: interface.name.clone(),
-                ipv4: interface.ipv4.first().map(|net| net.address.to_string()),
-                ipv6: interface.ipv6.first().map(|net| net.address.to_string()),
-                mac: Some(interface.mac.to_string()),
-            });
-            let bridges = node.bridges.iter().map(|bridge| InterfaceAddresses {
-                interface: bridge.name.clone(),
-                ipv4: bridge.ipv4.first().map(|net| net.address.to_string()),
-                ipv6: bridge.ipv6.first().map(|net| net.address.to_string()),
-                mac: None,
-            });
-            (node.name.clone(), interfaces.chain(bridges).collect())
-        })
-        .collect()
+fn directory(drafts: &Drafts<'_>) -> Directory {
+    let addresses = |draft: &nodes::Draft<'_>| {
+        let node = &draft.node;
+        let interfaces = node.interfaces.iter().map(|interface| InterfaceAddresses {
+            interface: interface.name.clone(),
+            ipv4: interface.ipv4.first().map(|net| net.address.to_string()),
+            ipv6: interface.ipv6.first().map(|net| net.address.to_string()),
+            mac: Some(interface.mac.to_string()),
+        });
+        let bridges = node.bridges.iter().map(|bridge| InterfaceAddresses {
+            interface: bridge.name.clone(),
+            ipv4: bridge.ipv4.first().map(|net| net.address.to_string()),
+            ipv6: bridge.ipv6.first().map(|net| net.address.to_string()),
+            mac: None,
+        });
+        Addresses { interfaces: interfaces.chain(bridges).collect(), doubtful: draft.doubtful }
+    };
+    Directory {
+        nodes: drafts
+            .nodes
+            .iter()
+            .map(|draft| (draft.node.name.clone(), addresses(draft)))
+            .collect(),
+        doubts: drafts.doubts.clone(),
+    }
 }
 
 /// Metrics computed from others; each may use those before it.
@@ -250,7 +261,7 @@ fn derived(
     let mut metrics = IndexMap::new();
     for entry in entries(roots, "metrics") {
         let value = entry.value.get("value").unwrap_or(&entry.value);
-        let expression = run_time_expression(reader.problems, value, &known.names());
+        let expression = run_time_expression(reader.problems, value, known);
         let unit = entry.value.get("unit").and_then(|yaml| reader.text(yaml)).unwrap_or_default();
         known.declare(reader, entry);
         if let Some(expression) = expression {
@@ -266,10 +277,9 @@ pub(crate) fn expectations(
     yaml: &Yaml,
     known: &tasks::Known,
 ) -> Vec<Expectation> {
-    let names: BTreeSet<&str> = known.names();
     one_or_many(yaml)
         .iter()
-        .filter_map(|item| run_time_expression(reader.problems, item, &names))
+        .filter_map(|item| run_time_expression(reader.problems, item, known))
         .map(|expression| Expectation { expression })
         .collect()
 }

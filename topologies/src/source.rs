@@ -62,6 +62,14 @@ impl Source {
         (line, column + 1)
     }
 
+    /// Where a line begins, and its text without its end; counted from 0.
+    pub(crate) fn line(&self, at: usize) -> Option<(usize, &str)> {
+        let start = *self.lines.get(at)?;
+        let end = self.lines.get(at + 1).map_or(self.text.len(), |next| next - 1);
+        let line = self.text.get(start..end)?;
+        Some((start, line.strip_suffix('\r').unwrap_or(line)))
+    }
+
     /// The nearest span that lies in the text, on character boundaries.
     pub(crate) fn clamp(&self, span: Span) -> Span {
         let floor = |mut at: usize| {

@@ -1,9 +1,13 @@
-//! Whatever is in a file: no panic, no hang, and every problem lies in the file.
+//! Whatever is in a file: no panic, no hang, and every problem lies in the file. `fuzz/` asks the
+//! same with coverage feedback, for as long as one likes.
+
+mod invariants;
 
 use std::path::Path;
 
+use invariants::check;
 use proptest::prelude::*;
-use tapestry_topologies::{graph, load, load_str};
+use tapestry_topologies::{load, load_str};
 
 const SEEDS: [&str; 5] = [
     include_str!("../chain.yaml"),
@@ -40,32 +44,6 @@ const WORDS: [&str; 24] = [
     "\u{0}",
     "99999999999",
 ];
-
-fn check(text: &str) {
-    match load_str("fuzz.yaml", text, &[], Path::new("/nonexistent")) {
-        Ok(topology) => {
-            for drawing in [graph::dot(&topology), graph::mermaid(&topology), graph::svg(&topology)]
-            {
-                assert!(!drawing.is_empty());
-            }
-        }
-        Err(wrong) => {
-            assert!(!wrong.problems().is_empty());
-            for problem in wrong.problems() {
-                assert!(!problem.message.is_empty());
-                let Some(place) = &problem.place else { continue };
-                let end = place.offset + place.text.len();
-                assert_eq!(text.get(place.offset..end), Some(place.text.as_str()), "{problem:?}");
-                let before = &text[..place.offset];
-                assert_eq!(place.line, before.matches('\n').count() + 1);
-                let line = before.rsplit('\n').next().unwrap_or_default();
-                assert_eq!(place.column, line.chars().count() + 1);
-            }
-            // Rendering walks the same spans.
-            let _ = format!("{:?}", miette::Report::new(wrong));
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Edit {

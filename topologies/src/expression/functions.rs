@@ -8,6 +8,9 @@ use std::sync::Arc;
 use minijinja as mj;
 use minijinja::value::Rest;
 
+use crate::diagnostics::excerpt;
+use crate::hosts::Doubts;
+
 /// The functions an expression may call, with what they do.
 pub const FUNCTIONS: &[(&str, &str)] = &[
     ("min", "smallest of its numbers"),
@@ -41,8 +44,25 @@ pub(crate) struct InterfaceAddresses {
     pub(crate) mac: Option<String>,
 }
 
-/// Interfaces by node.
-pub(crate) type Directory = HashMap<String, Vec<InterfaceAddresses>>;
+/// Addresses of one node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Addresses {
+    pub(crate) interfaces: Vec<InterfaceAddresses>,
+    /// Whether something about its addresses could not be read, so that one it lacks is no mistake
+    /// of whoever asks.
+    pub(crate) doubtful: bool,
+}
+
+/// What the address functions know.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Directory {
+    pub(crate) nodes: HashMap<String, Addresses>,
+    /// Names that may be nodes.
+    pub(crate) doubts: Doubts,
+}
+
+/// The reason of an address function that cannot answer for want of what could not be read.
+pub(super) const UNDETERMINED: &str = "undetermined";
 
 type Field = fn(&InterfaceAddresses) -> Option<&String>;
 
@@ -113,16 +133,21 @@ fn address(
     let Some(directory) = directory else {
         return Err(fail(format!("`{what}()` is known only in commands")));
     };
-    let Some(interfaces) = directory.get(node) else {
-        return Err(fail(format!("there is no node `{node}`")));
+    let Some(addresses) = directory.nodes.get(node) else {
+        let doubtful = directory.doubts.cover(node);
+        let unknown = || format!("there is no node `{}`", excerpt(node));
+        return Err(fail(if doubtful { UNDETERMINED.to_owned() } else { unknown() }));
     };
-    interfaces
+    addresses
+        .interfaces
         .iter()
         .filter(|entry| interface.is_none_or(|name| entry.interface == name))
         .find_map(field)
         .cloned()
         .ok_or_else(|| match interface {
+            _ if addresses.doubtful => fail(UNDETERMINED.to_owned()),
             Some(interface) => {
+                let interface = excerpt(interface);
                 fail(format!("`{interface}` of node `{node}` has no {what} address"))
             }
             None => fail(format!("node `{node}` has no {what} address")),
