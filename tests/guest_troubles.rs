@@ -20,27 +20,17 @@ fn qemu_is_missing_too_old_or_something_else() {
         command.env("TAPESTRY_QEMU", program);
         place.start(command).end().expect(1)
     };
-    let told = run("/nowhere/qemu", "missing").text();
+    let told = run("/nowhere/qemu", "missing").stderr;
     says(&told, &["node `g`", "/nowhere/qemu", "apt-get install qemu-system-x86"]);
 
     let old = script(&place, "old-qemu", "echo 'QEMU emulator version 5.2.0'");
-    let told = run(&old.to_string_lossy(), "old").text();
+    let told = run(&old.to_string_lossy(), "old").stderr;
     says(&told, &["node `g`", "5.2.0", "7.2"]);
 
     let strange = script(&place, "strange", "echo 'I am no emulator' >&2; exit 9");
-    let told = run(&strange.to_string_lossy(), "no-qemu").text();
+    let told = run(&strange.to_string_lossy(), "no-qemu").stderr;
     says(&told, &["node `g`"]);
     assert!(told.contains("I am no emulator") || told.contains("version"), "{told}");
-}
-
-#[test]
-fn an_image_that_is_not_there_is_named_with_the_command_that_makes_one() {
-    let place = Place::new();
-    if !have_root() {
-        return;
-    }
-    let ended = place.run("nodes:\n  g: { kind: qemu, image: nowhere }\n").expect(1);
-    says(&ended.text(), &["node g", "nowhere", "tapestry image build"]);
 }
 
 /// Guests that fail at boot, each in its way, beside one that works.

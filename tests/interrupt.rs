@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, have_root, says};
+use common::{Place, have_qemu, have_root, qemu_turn, says};
 use nix::sys::signal::Signal;
 
 /// One task that ends by itself, one that takes far longer than any test.
@@ -15,6 +15,7 @@ links:
 tasks:
   - { name: short, run: { a: echo known } }
   - { name: long, run: { a: sleep 1000 }, timeout: 2000s }
+  - { name: later, run: { a: echo never } }
 ";
 
 #[test]
@@ -32,6 +33,15 @@ fn ctrl_c_keeps_a_partial_run_that_says_so() {
         let results = ended.results();
         assert_eq!(results.outcome(), "interrupted", "{signal}");
         assert_eq!(results.output("short", "a"), "known\n", "{signal}");
+        let long = results.task("long");
+        assert_eq!(long["state"], "interrupted", "{signal}: {long:#}");
+        assert!(long["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{long:#}");
+        let sleep = results.command("long", "a");
+        assert_eq!(sleep["command"], "sleep 1000", "{signal}: {sleep:#}");
+        assert_eq!(sleep["node"], "a", "{signal}: {sleep:#}");
+        assert!(sleep["error"].is_string() && sleep["status"].is_null(), "{sleep:#}");
+        assert_eq!(results.task("short")["state"], "ended", "{signal}");
+        assert_eq!(results.task("later")["state"], "not-run", "{signal}");
         assert_eq!(ended.manifest()["exit"], 130, "{signal}");
         assert!(!place.path("out/lock").exists(), "{signal}: the lock must go with the run");
     }
@@ -52,6 +62,53 @@ fn ctrl_c_while_nodes_come_up() {
 }
 
 #[test]
+fn ctrl_c_while_a_virtual_machine_boots() {
+    if !have_qemu() {
+        return;
+    }
+    let _turn = qemu_turn();
+    // It never gets to a shell: whenever the signal comes, it boots.
+    let mute = "rdinit=/usr/bin/sleep -- 1000";
+    let mut run = Place::new().begin(&format!(
+        "nodes:\n  g: {{ kind: qemu, kernel_args: \"{mute}\", boot_timeout: 1h }}\ntasks:\n  - {{ name: t, run: {{ g: ls }} }}\n"
+    ));
+    run.wait_for_event("node-started", "\"g\"");
+    run.signal(Signal::SIGINT);
+    let ended = run.end().expect(130);
+    let results = ended.results();
+    assert_eq!(results.outcome(), "interrupted");
+    assert_eq!(results.task("t")["state"], "not-run");
+    assert_eq!(results.node("g")["ready"], false);
+}
+
+#[test]
+fn a_second_ctrl_c_ends_a_run_at_once() {
+    if !have_qemu() {
+        return;
+    }
+    let _turn = qemu_turn();
+    let place = Place::new();
+    // What is kept comes over the serial console, so the end of this run takes a good while.
+    let mut run = place.begin(
+        "nodes:
+  g: { kind: qemu, keep: /big, init: head -c 7000000 /dev/urandom >/big }
+tasks:
+  - { name: long, run: { g: sleep 1000 }, timeout: 2000s }
+",
+    );
+    run.wait_for_event("task-started", "long");
+    run.signal(Signal::SIGINT);
+    run.wait_for("the offer to end at once", |run| {
+        run.stderr().contains("once more").then_some(())
+    });
+    run.signal(Signal::SIGINT);
+    run.end().expect(130);
+    // It did not wait for the rest: nothing was written of it, and the directory is a dead run's.
+    assert!(!place.path("out/results.json").exists());
+    says(&place.call(&["clean", "out"]).expect(0).text(), &["removed out"]);
+}
+
+#[test]
 fn a_run_that_takes_longer_than_its_time_limit_fails_and_says_so() {
     if !have_root() {
         return;
@@ -61,6 +118,7 @@ fn a_run_that_takes_longer_than_its_time_limit_fails_and_says_so() {
     let results = ended.results();
     assert_eq!(results.outcome(), "failed");
     says(&results.errors(), &["time_limit", "2s", "partial"]);
+    assert_eq!(results.task("long")["state"], "interrupted");
 }
 
 #[test]

@@ -15,26 +15,41 @@ pub(crate) struct Args {
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
+    /// Print the directories as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
-    let runs = match rundir::state(&args.root) {
-        Some(_) => vec![args.root.clone()],
-        None => rundir::list(&args.root),
-    };
-    let mut removed = 0;
-    for run in runs.iter().filter(|run| rundir::state(run) == Some(RunState::Dead)) {
-        if args.dry_run {
-            crate::say!("would remove {}", run.display());
-            removed += 1;
-        } else if rundir::remove_dead(run)
-            .map_err(|error| anyhow::anyhow!("cannot remove {}: {error}", run.display()))?
+    let is_run = rundir::state(&args.root).is_some();
+    let runs = if is_run { vec![args.root.clone()] } else { rundir::list(&args.root) };
+    let mut removed = Vec::new();
+    for run in runs.into_iter().filter(|run| rundir::state(run) == Some(RunState::Dead)) {
+        if args.dry_run
+            || rundir::remove_dead(&run)
+                .map_err(|error| anyhow::anyhow!("cannot remove {}: {error}", run.display()))?
         {
-            crate::say!("removed {}", run.display());
-            removed += 1;
+            removed.push(run);
         }
     }
-    if removed == 0 {
+    if !is_run {
+        let unborn = rundir::unborn(&args.root, args.dry_run);
+        removed.extend(
+            unborn.map_err(|error| {
+                anyhow::anyhow!("cannot clean {}: {error}", args.root.display())
+            })?,
+        );
+    }
+    if args.json {
+        let report = serde_json::json!({ "dry_run": args.dry_run, "removed": removed });
+        crate::say!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(0);
+    }
+    let done = if args.dry_run { "would remove" } else { "removed" };
+    for run in &removed {
+        crate::say!("{done} {}", run.display());
+    }
+    if removed.is_empty() {
         crate::say!("nothing to clean in {}", args.root.display());
     }
     Ok(0)

@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use tapestry_guests::image::{self, BuildOptions, DEFAULT_NAME, Flavour, ImportOptions};
+use tapestry_guests::image::{
+    self, BuildOptions, DEFAULT_NAME, Flavour, ImportError, ImportOptions, StoreError,
+};
+
+use crate::summary::count;
+use crate::{FAILED, USAGE};
 
 /// Build, import, list and remove guest images.
 #[derive(Subcommand)]
@@ -44,7 +49,11 @@ pub(crate) enum Verb {
         os: String,
     },
     /// List images
-    List,
+    List {
+        /// Print everything known of them as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove an image
     Remove {
         /// Name of the image
@@ -78,9 +87,9 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
             };
             let image = image::build(&options)?;
             crate::say!(
-                "image {} ready: {} packages, built {}",
+                "image {} ready: {}, built {}",
                 image.name,
-                image.packages.len(),
+                count(image.packages.len(), "package"),
                 image.built
             );
         }
@@ -93,11 +102,24 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
                 kernel_args: kernel_args.clone(),
                 os: os.clone(),
             };
-            let image = image::import(&options, &cache)?;
-            crate::say!("image {} imported", image.name);
+            match image::import(&options, &cache) {
+                Ok(image) => crate::say!("image {} imported", image.name),
+                Err(error) => {
+                    crate::tell!("error: {error}");
+                    // What the user gave is at fault, unless the cache could not take it.
+                    return Ok(match error {
+                        ImportError::Store(StoreError::Io { .. }) => FAILED,
+                        _ => USAGE,
+                    });
+                }
+            }
         }
-        Verb::List => {
+        Verb::List { json } => {
             let images = image::list(&cache)?;
+            if *json {
+                crate::say!("{}", serde_json::to_string_pretty(&images)?);
+                return Ok(0);
+            }
             if images.is_empty() {
                 crate::say!(
                     "no images in {}; make one with `tapestry image build`",

@@ -2,6 +2,7 @@
 //!
 //! Goes to standard error, so that standard output carries results only.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(crate) struct Progress {
 
 struct State {
     bar: ProgressBar,
+    /// Errors that have been told.
+    said: HashSet<String>,
     nodes: usize,
     ready: usize,
 }
@@ -40,7 +43,10 @@ impl Progress {
             ProgressStyle::with_template("{spinner} {msg} {elapsed}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Self { verbosity, state: Mutex::new(State { bar, nodes: 0, ready: 0 }) }
+        Self {
+            verbosity,
+            state: Mutex::new(State { bar, said: HashSet::new(), nodes: 0, ready: 0 }),
+        }
     }
 
     /// Starts the live line (a thread of its own keeps it turning).
@@ -57,6 +63,20 @@ impl Progress {
         if self.verbosity == Verbosity::Normal {
             state.bar.suspend(|| crate::tell!("{text}"));
         }
+    }
+}
+
+impl Progress {
+    /// Tells an error at once, whatever the verbosity.
+    fn tell(state: &mut State, error: &str) {
+        if state.said.insert(error.to_owned()) {
+            state.bar.suspend(|| crate::tell!("error: {error}"));
+        }
+    }
+
+    /// Whether this error has been told, so that it need not be told again at the end.
+    pub(crate) fn has_said(&self, error: &str) -> bool {
+        self.state.lock().said.contains(error)
     }
 }
 
@@ -82,9 +102,7 @@ impl Observer for Progress {
                 );
                 state.bar.set_message(format!("{count} nodes ready"));
             }
-            Event::NodeFailed { error, .. } => {
-                state.bar.suspend(|| crate::tell!("error: {error}"));
-            }
+            Event::NodeFailed { error, .. } => Self::tell(&mut state, error),
             Event::LabReady { seconds } => {
                 state.bar.disable_steady_tick();
                 state.bar.finish_and_clear();
@@ -105,7 +123,7 @@ impl Observer for Progress {
                 state.bar.finish_and_clear();
                 self.say(&state, &format!("task {task} ended after {seconds:.1} s"));
                 for failure in failures {
-                    state.bar.suspend(|| crate::tell!("error: {failure}"));
+                    Self::tell(&mut state, failure);
                 }
             }
             Event::Expectation { expression, holds, .. } if !holds => {

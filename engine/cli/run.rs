@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use tapestry_core::{ByteCount, SyncPolicy};
 use tapestry_lab::control;
 use tapestry_lab::lab::{Captures, LabOptions};
+use tapestry_lab::refuse::{Refusal, refusals};
 use tapestry_lab::results::Outcome;
 use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
 use tapestry_lab::sandbox;
 use tapestry_realtime::{CaptureSpec, CaptureTarget};
-use tapestry_topologies::resolved::{NodeKind, Topology};
+use tapestry_topologies::resolved::NodeKind;
 
 use crate::files::FileArgs;
 use crate::progress::{Progress, Verbosity};
@@ -35,9 +37,9 @@ pub(crate) struct Args {
     /// Run directory; must be new or empty [default: a new one under runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Most worker threads of the data plane [default: one a core]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    workers: usize,
+    /// Most worker threads of the data plane (1-1024) [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
     /// Run the workers at this SCHED_FIFO priority (1-99)
     #[arg(long, value_name = "PRIORITY", value_parser = clap::value_parser!(u8).range(1..=99))]
     realtime_priority: Option<u8>,
@@ -76,6 +78,25 @@ enum Time {
     Virtual,
 }
 
+impl Args {
+    fn options(&self) -> LabOptions {
+        LabOptions {
+            sync: self.sync,
+            seed: self.seed,
+            workers: self.workers.map_or(0, usize::from),
+            realtime_priority: self.realtime_priority,
+            pin_to: self.pin.clone(),
+            captures: Captures {
+                targets: self.captures.clone(),
+                snap_length: self.snap_length.unwrap_or(CaptureSpec::SNAP_LENGTH),
+                file_bytes: self.capture_size.as_bytes(),
+                files: self.capture_files,
+            },
+            forwarder: self.forwarder.clone(),
+        }
+    }
+}
+
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let topology = match args.file.load() {
         Ok(topology) => topology,
@@ -98,8 +119,14 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
         return Ok(USAGE);
     }
-    if let Some(code) = refuse(&topology, &args.captures) {
-        return Ok(code);
+    let options = args.options();
+    let refusals = refusals(&topology, &options);
+    for refusal in &refusals {
+        crate::tell!("error: {refusal}");
+    }
+    if !refusals.is_empty() {
+        let wrong_usage = refusals.iter().any(Refusal::is_usage);
+        return Ok(if wrong_usage { USAGE } else { FAILED });
     }
     let dir = match RunDir::create(args.out.as_deref(), &topology.name) {
         Ok(dir) => dir,
@@ -116,20 +143,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         topology,
         file: args.file.file.display().to_string(),
         command: std::env::args().collect(),
-        options: LabOptions {
-            sync: args.sync,
-            seed: args.seed,
-            workers: args.workers,
-            realtime_priority: args.realtime_priority,
-            pin_to: args.pin.clone(),
-            captures: Captures {
-                targets: args.captures.clone(),
-                snap_length: args.snap_length.unwrap_or(CaptureSpec::SNAP_LENGTH),
-                file_bytes: args.capture_size.as_bytes(),
-                files: args.capture_files,
-            },
-            forwarder: args.forwarder.clone(),
-        },
+        options,
     };
 
     // From here on this is another process, inside the lab's namespaces; the one the user started
@@ -142,7 +156,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let path = dir.path().to_owned();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let results = runtime.block_on(run(spec, dir, listener, Box::new(Progress::new(verbosity))));
+    let progress = Arc::new(Progress::new(verbosity));
+    let results = runtime.block_on(run(spec, dir, listener, Box::new(Arc::clone(&progress))));
     // Blocking helpers of the runtime are not waited for: the namespace ends them.
     runtime.shutdown_background();
     let results = match results {
@@ -152,49 +167,20 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
             return Ok(FAILED);
         }
     };
+    // Most have been said when they happened.
+    for error in results.errors.iter().filter(|error| !progress.has_said(error)) {
+        crate::tell!("error: {error}");
+    }
     if args.json {
         crate::say!("{}", serde_json::to_string_pretty(&results)?);
     } else if !args.quiet {
         crate::say!("{}", summary::text(&results, &path).trim_end());
     } else if results.outcome != Outcome::Passed {
-        for error in &results.errors {
-            crate::tell!("error: {error}");
-        }
         for reason in &results.verdict.reasons {
             crate::tell!("{}: {reason}", results.verdict.state.as_str());
         }
     }
     Ok(u8::try_from(results.outcome.exit_status()).unwrap_or(FAILED))
-}
-
-/// What can be told to be wrong before anything is made.
-fn refuse(topology: &Topology, captures: &[CaptureTarget]) -> Option<u8> {
-    let strangers: Vec<&str> = topology
-        .nodes
-        .iter()
-        .filter(|node| matches!(node.kind, NodeKind::Host | NodeKind::Router))
-        .map(|node| node.name.as_str())
-        .collect();
-    if !strangers.is_empty() {
-        crate::tell!(
-            "error: this version cannot run in-process hosts and routers yet: {}. Use `kind: qemu` \
-             or `kind: netns` (with `forwarding: true` for a router)",
-            strangers.join(", ")
-        );
-        return Some(USAGE);
-    }
-    for target in captures {
-        let CaptureTarget::Link { link, .. } = target else { continue };
-        if !topology.links.iter().any(|known| known.name == *link) {
-            let known: Vec<&str> = topology.links.iter().map(|l| l.name.as_str()).collect();
-            crate::tell!(
-                "error: --capture {link}: there is no such link; the links are {}",
-                known.join(", ")
-            );
-            return Some(USAGE);
-        }
-    }
-    None
 }
 
 /// The helper of a namespace node, if this process was started as one.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use tapestry_lab::results::{Outcome, Results};
+use tapestry_lab::results::{Outcome, Results, TaskState};
 use tapestry_lab::verdict::Trust;
 
 /// The summary, ending in a newline.
@@ -23,6 +23,11 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
     for task in &results.tasks {
         if !task.ran {
             let _ = writeln!(out, "task      {}: not run", task.name);
+            continue;
+        }
+        if task.state == TaskState::Interrupted {
+            let _ =
+                writeln!(out, "task      {}: interrupted after {:.1} s", task.name, task.seconds);
             continue;
         }
         let failed = task.commands.iter().filter(|command| command.error.is_some()).count();
@@ -47,9 +52,6 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
             None => "cannot be evaluated",
         };
         let _ = writeln!(out, "expect    {}: {word}", expectation.expression);
-    }
-    for error in &results.errors {
-        let _ = writeln!(out, "error     {}", error.replace('\n', "\n          "));
     }
     if let Some(host) = &results.host {
         let _ = writeln!(

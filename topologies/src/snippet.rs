@@ -23,12 +23,12 @@ const WITHIN: usize = 60;
 const BEHIND: usize = 40;
 
 /// A text with everything escaped that is not shown as a character of its own: control characters,
-/// directional and other invisible ones. Tabs stay.
+/// directional and other invisible ones.
 pub(crate) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\t' | '\'' | '"' | '\\' => shown.push(c),
+            '\'' | '"' | '\\' => shown.push(c),
             _ => shown.extend(c.escape_debug()),
         }
     }
@@ -77,21 +77,26 @@ impl Snippet {
     }
 }
 
+/// The same for a line of the file, whose tabs the report's renderer turns into spaces.
+fn visible_line(text: &str) -> String {
+    text.split('\t').map(visible).collect::<Vec<_>>().join("\t")
+}
+
 /// Appends a line to `text`, cut around `part` if it is long; returns where `part` went.
 fn quote(text: &mut String, line: &str, part: Range<usize>) -> Range<usize> {
     let (before, rest) = line.split_at(part.start);
     let (within, behind) = rest.split_at(part.len());
     let is_long = line.chars().nth(WHOLE).is_some();
     let first = |text: &str, most: usize| match text.char_indices().nth(most) {
-        Some((end, _)) if is_long => (visible(&text[..end]), "…"),
-        _ => (visible(text), ""),
+        Some((end, _)) if is_long => (visible_line(&text[..end]), "…"),
+        _ => (visible_line(text), ""),
     };
     match before.char_indices().rev().nth(BEFORE - 1) {
         Some((start, _)) if is_long && start > 0 => {
             text.push('…');
-            text.push_str(&visible(&before[start..]));
+            text.push_str(&visible_line(&before[start..]));
         }
-        _ => text.push_str(&visible(before)),
+        _ => text.push_str(&visible_line(before)),
     }
     let start = text.len();
     let (shown, cut) = first(within, WITHIN);
@@ -150,7 +155,7 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(
             visible("a\0\u{1b}[31m\u{202e}\u{200b}é\t\"b\"\r"),
-            "a\\0\\u{1b}[31m\\u{202e}\\u{200b}é\t\"b\"\\r"
+            "a\\0\\u{1b}[31m\\u{202e}\\u{200b}é\\t\"b\"\\r"
         );
         let text = "x: 1\na\u{1b}[2J: \u{202e}b # c\r\n";
         let at = text.find('\u{202e}').unwrap();

@@ -172,6 +172,9 @@ fn reports_show_nothing_that_a_terminal_would_obey() {
     };
     assert!(!shown.contains(obeyed), "{shown:?}");
 
+    let tabs = rendered(&wrong("nodes: {a: {\tkind: \"net\ts\"}}\n"));
+    assert!(tabs.contains("unknown value `net\\ts`") && !tabs.contains('\t'), "{tabs}");
+
     let long = format!("nodes: {{a: {{memroy: 1GiB, {}}}}}\n", "\u{1b}[2J ".repeat(100_000));
     let shown = rendered(&wrong(&long));
     assert!(!shown.contains(obeyed), "{shown:?}");

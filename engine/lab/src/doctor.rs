@@ -53,8 +53,11 @@ fn host() -> Finding {
     let facts = HostFacts::read();
     let gib = facts.memory_bytes as f64 / f64::from(1 << 30);
     let text = format!(
-        "Linux {}, {} CPUs ({}), {gib:.1} GiB memory",
-        facts.kernel, facts.cpus, facts.cpu_model
+        "Linux {}, {} CPU{} ({}), {gib:.1} GiB memory",
+        facts.kernel,
+        facts.cpus,
+        if facts.cpus == 1 { "" } else { "s" },
+        facts.cpu_model
     );
     if facts.cpus < 2 {
         let text = format!("{text}; with one CPU, guests and emulator wait for each other");
@@ -137,10 +140,11 @@ fn guest_image() -> Finding {
     match found {
         Ok(image) => {
             let text = format!(
-                "{} (built {}, {} packages)",
+                "{} (built {}, {} package{})",
                 image.name,
                 image.built,
-                image.packages.len()
+                image.packages.len(),
+                if image.packages.len() == 1 { "" } else { "s" }
             );
             Finding::new("image", Health::Good, text)
         }

@@ -114,6 +114,12 @@ pub trait Observer: Send + Sync {
     fn observe(&self, event: &Event);
 }
 
+impl<T: Observer> Observer for Arc<T> {
+    fn observe(&self, event: &Event) {
+        (**self).observe(event);
+    }
+}
+
 /// Watches nothing.
 #[derive(Debug)]
 pub struct Silent;

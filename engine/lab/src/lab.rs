@@ -9,13 +9,13 @@ use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use tapestry_core::SyncPolicy;
 use tapestry_guests::accel::{self, AccelError};
-use tapestry_guests::image::{self, StoreError};
-use tapestry_guests::os;
+use tapestry_guests::image::{self, Image, StoreError};
+use tapestry_guests::os::{self, Os};
 use tapestry_realtime::{
     CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot,
     SpinPolicy, StartError, WallClock,
 };
-use tapestry_topologies::resolved::{NodeKind, Topology};
+use tapestry_topologies::resolved::{NodeKind, Qemu, Topology};
 
 use crate::assemble::{AssembleError, Assembly, assemble};
 use crate::event::{Event, Events};
@@ -153,6 +153,24 @@ pub struct Lab {
 /// What the manifest says about acceleration: the decision and why.
 pub type Acceleration = Option<String>;
 
+/// The image of a virtual machine, and how to log in to it: as the file says, else as the image
+/// does, which knows what is in it.
+pub(crate) fn ingredients(
+    node: &str,
+    qemu: &Qemu,
+    cache: &Path,
+) -> Result<(Image, &'static Os), LabError> {
+    let image = image::find(cache, &qemu.image)
+        .map_err(|source| LabError::Image { node: node.to_owned(), source })?;
+    let name = if qemu.os.is_empty() { &image.os } else { &qemu.os };
+    let os = os::find(name).ok_or_else(|| LabError::Os {
+        node: node.to_owned(),
+        os: name.clone(),
+        known: os::names().collect::<Vec<_>>().join(", "),
+    })?;
+    Ok((image, os))
+}
+
 /// Images and acceleration of all QEMU nodes, found before anything is started.
 pub async fn prepare(
     topology: &Topology,
@@ -165,21 +183,14 @@ pub async fn prepare(
             continue;
         };
         let name = || node.name.clone();
-        let image_error = |source| LabError::Image { node: name(), source };
-        let cache = image::cache_dir().map_err(image_error)?;
-        let image = image::find(&cache, &qemu.image).map_err(image_error)?;
-        if !qemu.os.is_empty() && os::find(&qemu.os).is_none() {
-            return Err(LabError::Os {
-                node: name(),
-                os: qemu.os.clone(),
-                known: os::names().collect::<Vec<_>>().join(", "),
-            });
-        }
+        let cache =
+            image::cache_dir().map_err(|source| LabError::Image { node: name(), source })?;
+        let (image, os) = ingredients(&node.name, qemu, &cache)?;
         let (accel, why) = accel::resolve(qemu.accel, &image, &cache)
             .await
             .map_err(|source| LabError::Accel { node: name(), source })?;
         said.get_or_insert_with(|| format!("{accel}: {why}"));
-        prepared.push(Some(Prepared { image, accel }));
+        prepared.push(Some(Prepared { image, os, accel }));
     }
     Ok((prepared, said))
 }

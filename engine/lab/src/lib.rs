@@ -18,6 +18,7 @@ pub mod lab;
 pub mod net;
 pub mod node;
 pub mod rates;
+pub mod refuse;
 pub mod results;
 pub mod run;
 pub mod rundir;

@@ -76,16 +76,6 @@ pub enum NodeError {
         /// The end of its output.
         output: String,
     },
-    /// The topology names an operating system nobody knows.
-    #[error("node {node}: there is no operating system table {os:?}; known: {known}")]
-    Os {
-        /// The node.
-        node: String,
-        /// The name.
-        os: String,
-        /// The names there are.
-        known: String,
-    },
     /// A node's namespace could not be opened.
     #[error("node {node}: cannot open its network namespace {path}: {source}")]
     Namespace {
@@ -193,6 +183,8 @@ impl std::fmt::Debug for Events {
 pub struct Prepared {
     /// What it boots.
     pub image: Image,
+    /// How to log in to it.
+    pub os: &'static Os,
     /// How it runs.
     pub accel: accel::Resolved,
 }
@@ -243,9 +235,6 @@ async fn start_qemu(
     plugs: Vec<Plug>,
 ) -> Result<(Machine, Shell), NodeError> {
     let node = &ground.topology.nodes[index];
-    // `os` may be left to the image, which knows what is in it.
-    let os_name = if qemu.os.is_empty() { &prepared.image.os } else { &qemu.os };
-    let os = find_os(&node.name, os_name)?;
     let mut nics = Vec::new();
     let mut bridges = Vec::new();
     for (interface, plug) in node.interfaces.iter().zip(plugs) {
@@ -290,7 +279,7 @@ async fn start_qemu(
         })?;
     }
     let console = guest.take_console().expect("a new guest still has its console");
-    match login(ground, &node.name, console, os, boot_timeout).await {
+    match login(ground, &node.name, console, prepared.os, boot_timeout).await {
         Ok(shell) => Ok((Machine::Qemu(guest), shell)),
         Err(error) => {
             let machine = Machine::Qemu(guest);
@@ -331,19 +320,10 @@ async fn start_netns(
             })?;
         }
     }
-    let os = find_os(&node.name, os::PLAIN.name)?;
-    let shell = login(ground, &node.name, stream, os, LOGIN)
+    let shell = login(ground, &node.name, stream, &os::PLAIN, LOGIN)
         .await
         .map_err(|error| NodeError::Login { error, post_mortem: None })?;
     Ok((Machine::Netns { init, node: tokio::sync::Mutex::new(Some(netns)) }, shell))
-}
-
-fn find_os(node: &str, name: &str) -> Result<&'static Os, NodeError> {
-    os::find(name).ok_or_else(|| NodeError::Os {
-        node: node.to_owned(),
-        os: name.to_owned(),
-        known: os::names().collect::<Vec<_>>().join(", "),
-    })
 }
 
 async fn login(

@@ -3,9 +3,11 @@
 //! Figures measured by the wall clock stand in `wall` objects, so that two runs in virtual time
 //! with one seed can be compared byte for byte without them.
 
+use std::time::Duration;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use tapestry_topologies::resolved::Topology;
+use tapestry_topologies::resolved::{Command, Task, Topology};
 
 use crate::host::{HostFacts, HostUsage};
 use crate::verdict::Verdict;
@@ -138,6 +140,8 @@ pub struct TaskReport {
     pub name: String,
     /// Whether it ran; a task is left out when its `when` is false or an earlier one failed.
     pub ran: bool,
+    /// How it ended.
+    pub state: TaskState,
     /// Spread of the commands' starts, ns: latest minus earliest opening frame; absent below two
     /// commands in the foreground.
     pub start_skew_ns: Option<u64>,
@@ -149,12 +153,49 @@ pub struct TaskReport {
     pub commands: Vec<CommandReport>,
 }
 
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// Its commands ended, as expected or not.
+    Ended,
+    /// The run ended first; its commands are listed without results.
+    Interrupted,
+    /// It was left out, or the run ended before its turn.
+    NotRun,
+}
+
 impl TaskReport {
+    /// Of a task that the end of the run cut short after `lasted`; `nodes` are the names of all.
+    pub fn interrupted(task: &Task, lasted: Duration, nodes: &[&str]) -> Self {
+        let command = |command: &Command| CommandReport {
+            name: command.name.clone(),
+            node: nodes.get(command.node).copied().unwrap_or_default().to_owned(),
+            command: command.text.clone(),
+            background: command.background,
+            status: None,
+            error: Some("the run ended before it did".to_owned()),
+            start_seconds: None,
+            seconds: None,
+            output: String::new(),
+            output_bytes: 0,
+            output_file: None,
+        };
+        Self {
+            ran: true,
+            state: TaskState::Interrupted,
+            seconds: lasted.as_secs_f64(),
+            commands: task.commands.iter().map(command).collect(),
+            ..Self::not_run(&task.name)
+        }
+    }
+
     /// Of a task that was left out.
     pub fn not_run(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             ran: false,
+            state: TaskState::NotRun,
             start_skew_ns: None,
             release_span_ns: None,
             seconds: 0.0,

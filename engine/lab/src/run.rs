@@ -14,7 +14,7 @@ use tapestry_guests::qemu;
 use tapestry_realtime::{FinalReport, Snapshot};
 use tapestry_topologies::expression::{self, Scope, Value};
 use tapestry_topologies::resolved::{Expectation, NodeKind, Task, Topology};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::event::{Event, Events, Observer};
 use crate::host::{CpuTicks, HostFacts, HostMeter};
@@ -57,6 +57,18 @@ struct Known {
     host: Option<HostMeter>,
 }
 
+impl Known {
+    /// Notes the task that was under way when the run was ended, and those that it did not come to.
+    fn cut_short(&mut self, topology: &Topology) {
+        if let Some((task, begun)) = self.current.take() {
+            let nodes = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>();
+            self.tasks.push(TaskReport::interrupted(&task, begun.elapsed(), &nodes));
+        }
+        let left = topology.tasks.get(self.tasks.len()..).unwrap_or_default();
+        self.tasks.extend(left.iter().map(|task| TaskReport::not_run(&task.name)));
+    }
+}
+
 /// Runs a topology from start to end. Must be called in the sandbox, inside a tokio runtime.
 ///
 /// Errors are those of the run directory itself; all others are in the results.
@@ -81,6 +93,7 @@ pub async fn run(
     let known = Arc::new(Mutex::new(Known::default()));
     let mut lab = None;
     let limit = topology.time_limit.map(wall);
+    let mut interruption = Interruption::listen();
     let interrupted = {
         let body = body(&spec, &topology, &dir, &mut manifest, &events, &known, listener, &mut lab);
         let limited = async {
@@ -91,7 +104,7 @@ pub async fn run(
         };
         tokio::select! {
             () = body => None,
-            cause = interruption() => Some(cause),
+            cause = interruption.next() => Some(cause),
             () = limited => {
                 let limit = topology.time_limit.unwrap_or_default();
                 known.lock().errors.push(format!(
@@ -104,11 +117,12 @@ pub async fn run(
     if let Some(cause) = &interrupted {
         events.emit(&Event::Interrupted { cause: (*cause).to_owned() });
         // A second request does not wait for guests.
-        tokio::spawn(async {
-            interruption().await;
+        tokio::spawn(async move {
+            interruption.next().await;
             std::process::exit(130);
         });
     }
+    known.lock().cut_short(&topology);
 
     let mut final_report = None;
     let is_foreign = lab.as_ref().is_some_and(Lab::is_foreign);
@@ -462,26 +476,32 @@ fn manifest(spec: &RunSpec) -> Manifest {
     }
 }
 
-/// Waits for a request to end: Ctrl-C, or what service managers and terminals send.
-async fn interruption() -> &'static str {
-    let listen = |kind| signal(kind).ok();
-    let (mut int, mut term, mut hup) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-        listen(SignalKind::hangup()),
-    );
-    async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
-        match signal {
-            Some(signal) => {
-                signal.recv().await;
-            }
-            None => std::future::pending().await,
-        }
+/// The signals that end a run. They are listened to from the beginning, so that none is missed
+/// between two waits.
+struct Interruption([(Option<Signal>, &'static str); 3]);
+
+impl Interruption {
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self([
+            (listen(SignalKind::interrupt()), "interrupted"),
+            (listen(SignalKind::terminate()), "asked to terminate"),
+            (listen(SignalKind::hangup()), "the terminal is gone"),
+        ])
     }
-    tokio::select! {
-        () = next(&mut int) => "interrupted",
-        () = next(&mut term) => "asked to terminate",
-        () = next(&mut hup) => "the terminal is gone",
+
+    /// Waits for the next one; says what happened.
+    async fn next(&mut self) -> &'static str {
+        let signals = self.0.iter_mut().map(|(signal, cause)| {
+            Box::pin(async move {
+                match signal {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                };
+                *cause
+            })
+        });
+        futures::future::select_all(signals).await.0
     }
 }
 

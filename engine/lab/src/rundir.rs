@@ -11,10 +11,13 @@
 //! ```
 //!
 //! A run is *alive* while somebody holds the lock; the kernel lets go of it when the last of its
-//! processes dies. It is *dead* when nobody holds it and `manifest.json` has no exit.
+//! processes dies. It is *dead* when nobody holds it and `manifest.json` has no exit. The lock is the
+//! first file of the directory and begins with a mark of ours, so a run that is killed at any later
+//! moment is known for what it was. What one leaves that is killed before is an empty directory
+//! named as runs are; whoever makes or removes such holds the lock of the directory of runs.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -73,6 +76,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub const RUNS_ROOT: &str = "runs";
 
 const LOCK: &str = "lock";
+/// Every lock file begins with it.
+const MARK: &str = "tapestry run";
 /// Directories that every run directory has from the beginning.
 const SUBDIRECTORIES: [&str; 3] = ["console", "outputs", "captures"];
 /// Files end in this while they are being written.
@@ -89,6 +94,7 @@ impl RunDir {
     /// Makes the run directory: `out` itself, which must be new or empty, or a fresh
     /// `runs/NAME-YYYYMMDD-HHMMSS[-K]`.
     pub fn create(out: Option<&Path>, name: &str) -> Result<Self, RunDirError> {
+        let mut birth = None;
         let path = match out {
             Some(out) => {
                 fs::create_dir_all(out)
@@ -100,20 +106,25 @@ impl RunDir {
                 }
                 out.to_owned()
             }
-            None => fresh(Path::new(RUNS_ROOT), name)?,
+            None => {
+                let (path, lock) = fresh(Path::new(RUNS_ROOT), name)?;
+                birth = Some(lock);
+                path
+            }
         };
         let path = fs::canonicalize(&path)
             .map_err(|source| RunDirError::Create { path: path.clone(), source })?;
+        let lock_path = path.join(LOCK);
+        let write = |source| RunDirError::Write { path: lock_path.clone(), source };
+        let lock = File::create(&lock_path).map_err(write)?;
+        let mut lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| write(io::Error::from(errno)))?;
+        writeln!(lock, "{MARK}").map_err(write)?;
+        drop(birth);
         for sub in SUBDIRECTORIES {
             let sub = path.join(sub);
             fs::create_dir(&sub).map_err(|source| RunDirError::Create { path: sub, source })?;
         }
-        let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path)
-            .map_err(|source| RunDirError::Write { path: lock_path.clone(), source })?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            RunDirError::Write { path: lock_path, source: io::Error::from(errno) }
-        })?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -142,7 +153,8 @@ impl RunDir {
     /// Says in the lock file where the living run answers (see `control`).
     pub fn announce(&self, address: &str) -> Result<(), RunDirError> {
         let path = self.path.join(LOCK);
-        fs::write(&path, address).map_err(|source| RunDirError::Write { path, source })
+        fs::write(&path, format!("{MARK}\n{address}"))
+            .map_err(|source| RunDirError::Write { path, source })
     }
 
     /// Opens the event log for appending.
@@ -209,9 +221,13 @@ pub fn state(path: &Path) -> Option<RunState> {
         .ok()
         .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok())
         .filter(|manifest| manifest["tapestry"].is_string());
-    let is_laid_out = || SUBDIRECTORIES.iter().all(|sub| path.join(sub).is_dir());
+    let is_ours = || {
+        let mut head = [0; MARK.len()];
+        let read = File::open(&lock_path).and_then(|mut file| file.read_exact(&mut head));
+        read.is_ok() && head == *MARK.as_bytes()
+    };
     match OpenOptions::new().read(true).write(true).open(&lock_path) {
-        Ok(file) if is_laid_out() => {
+        Ok(file) if is_ours() => {
             if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err() {
                 return Some(RunState::Alive);
             }
@@ -226,7 +242,9 @@ pub fn state(path: &Path) -> Option<RunState> {
 
 /// Where a living run answers; `None` when the run is not alive.
 pub fn address(path: &Path) -> Option<String> {
-    (state(path)? == RunState::Alive).then(|| fs::read_to_string(path.join(LOCK)).ok())?
+    let lock = (state(path)? == RunState::Alive).then(|| fs::read_to_string(path.join(LOCK)));
+    let address = lock?.ok()?.split_once('\n')?.1.to_owned();
+    (!address.is_empty()).then_some(address)
 }
 
 /// Finds the run a user means: a path, a name under `runs/`, or `last`.
@@ -292,15 +310,70 @@ pub fn remove_dead(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn fresh(root: &Path, name: &str) -> Result<PathBuf, RunDirError> {
-    fs::create_dir_all(root).map_err(|source| RunDirError::Create { path: root.into(), source })?;
+/// Directories under `root` whose runs were killed before they could mark them: named as runs are,
+/// and empty but for an empty lock file. Removes them unless `dry_run`.
+pub fn unborn(root: &Path, dry_run: bool) -> io::Result<Vec<PathBuf>> {
+    // Holding the lock: no run is between making its directory and marking it.
+    let _lock = match lock_root(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        lock => lock?,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root)?.flatten() {
+        let path = entry.path();
+        if !has_run_name(&entry.file_name().to_string_lossy()) || !path.is_dir() {
+            continue;
+        }
+        let lock = path.join(LOCK);
+        let is_empty = fs::read_dir(&path)?.flatten().all(|inside| {
+            inside.path() == lock && inside.metadata().is_ok_and(|lock| lock.len() == 0)
+        });
+        if !is_empty {
+            continue;
+        }
+        if !dry_run {
+            if lock.exists() {
+                fs::remove_file(&lock)?;
+            }
+            fs::remove_dir(&path)?;
+        }
+        found.push(path);
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a name is one that [`fresh`] gives: `NAME-YYYYMMDD-HHMMSS[-K]`.
+fn has_run_name(name: &str) -> bool {
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = name.split('-').collect();
+    let stamped = |parts: &[&str]| match parts {
+        [_, .., day, time] => digits(day, 8) && digits(time, 6),
+        _ => false,
+    };
+    let numbered =
+        || parts.split_last().is_some_and(|(last, rest)| digits(last, last.len()) && stamped(rest));
+    stamped(&parts) || numbered()
+}
+
+/// The lock under which run directories get their marks.
+fn lock_root(root: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(root)?, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| io::Error::from(errno))
+}
+
+fn fresh(root: &Path, name: &str) -> Result<(PathBuf, Flock<File>), RunDirError> {
+    let create = |source| RunDirError::Create { path: root.into(), source };
+    fs::create_dir_all(root).map_err(create)?;
+    let lock = lock_root(root).map_err(create)?;
     let stamp = utc_stamp(SystemTime::now());
     let mut attempt = 1;
     loop {
         let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
         let path = root.join(format!("{name}-{stamp}{suffix}"));
         match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
+            Ok(()) => return Ok((path, lock)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 10_000 => {
                 attempt += 1;
             }
@@ -349,6 +422,41 @@ mod tests {
         run.release();
         assert_eq!(state(&path), Some(RunState::Finished));
         assert!(!remove_dead(&path).unwrap());
+    }
+
+    #[test]
+    fn a_run_killed_at_any_moment_of_its_birth_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        // Marked, and nothing else yet.
+        let run = RunDir::create(Some(&at("given")), "x").unwrap();
+        for sub in SUBDIRECTORIES {
+            fs::remove_dir(run.path().join(sub)).unwrap();
+        }
+        assert_eq!(state(run.path()), Some(RunState::Alive));
+        let path = run.path().to_owned();
+        drop(run);
+        assert_eq!(state(&path), Some(RunState::Dead));
+        assert!(remove_dead(&path).unwrap());
+        assert!(!path.exists());
+
+        // Made, and not marked yet.
+        let (dead, lock) = fresh(root.path(), "a.b-c").unwrap();
+        drop(lock);
+        let (locked, lock) = fresh(root.path(), "a.b-c").unwrap();
+        fs::write(locked.join(LOCK), "").unwrap();
+        drop(lock);
+        for others in ["empty", "20010909-014640", "a-20010909-014640/file", "b-1-2"] {
+            fs::create_dir_all(at(others)).unwrap();
+        }
+        let mut expected = vec![dead.clone(), locked.clone()];
+        expected.sort();
+        assert_eq!(unborn(root.path(), true).unwrap(), expected);
+        assert!(dead.exists() && locked.exists());
+        assert_eq!(unborn(root.path(), false).unwrap(), expected);
+        assert!(!dead.exists() && !locked.exists());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
+        assert_eq!(unborn(&at("none"), false).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

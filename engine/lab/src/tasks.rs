@@ -9,7 +9,7 @@ use tapestry_topologies::resolved::Task;
 
 use crate::lab::Lab;
 use crate::node::RunningNode;
-use crate::results::{CommandReport, MetricValue, TaskReport};
+use crate::results::{CommandReport, MetricValue, TaskReport, TaskState};
 
 /// Output of a command that `results.json` holds itself; `outputs/` has all of it.
 const OUTPUT_IN_RESULTS: usize = 64 << 10;
@@ -71,6 +71,7 @@ impl Tasks {
         let report = TaskReport {
             name: outcome.name,
             ran: true,
+            state: TaskState::Ended,
             start_skew_ns: outcome.start_skew_ns,
             release_span_ns: outcome.release_span_ns,
             seconds: seconds(outcome.end_ns - outcome.start_ns),

@@ -7,8 +7,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::disk;
 use super::store::{self, StoreError, failed};
-use super::{Boot, Disk, DiskFormat, Image};
+use super::{Boot, Disk, Image};
+use crate::os;
 
 /// What to import.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +56,16 @@ pub enum ImportError {
         /// What it looks like.
         found: String,
     },
+    /// No table says how to log in.
+    #[error("image `{name}`: there is no operating system table `{os}`; `--os` is one of {known}")]
+    Os {
+        /// The image.
+        name: String,
+        /// The word.
+        os: String,
+        /// The words there are.
+        known: String,
+    },
     /// The cache could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,10 +89,15 @@ pub fn import(options: &ImportOptions, cache: &Path) -> Result<Image, ImportErro
         }
         _ => {}
     }
+    if os::find(&options.os).is_none() {
+        let known = os::names().collect::<Vec<_>>().join(", ");
+        return Err(ImportError::Os { name: name.clone(), os: options.os.clone(), known });
+    }
     if let Some(kernel) = &options.kernel {
         check_kernel(kernel)?;
     }
-    let format = options.disk.as_deref().map(disk_format).transpose()?;
+    let bootable = options.kernel.is_none();
+    let format = options.disk.as_deref().map(|path| disk::format(path, bootable)).transpose()?;
 
     let _lock = store::lock(cache)?;
     let scratch = store::scratch(cache)?;
@@ -119,7 +136,7 @@ pub fn import(options: &ImportOptions, cache: &Path) -> Result<Image, ImportErro
     Ok(image)
 }
 
-fn head(path: &Path, count: u64) -> Result<Vec<u8>, StoreError> {
+pub(super) fn head(path: &Path, count: u64) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(count).read_to_end(&mut bytes))
@@ -135,33 +152,4 @@ fn check_kernel(path: &Path) -> Result<(), ImportError> {
     }
     let found = "it has neither the signature of a bzImage nor that of an ELF file".into();
     Err(ImportError::Unlike { path: path.into(), expected: "Linux kernel for x86", found })
-}
-
-fn disk_format(path: &Path) -> Result<DiskFormat, ImportError> {
-    let unlike = |found: &str| ImportError::Unlike {
-        path: path.into(),
-        expected: "raw or qcow2 disk",
-        found: found.into(),
-    };
-    let head = head(path, 512)?;
-    if head.starts_with(b"QFI\xfb") {
-        return Ok(DiskFormat::Qcow2);
-    }
-    for (magic, format) in [
-        (&b"KDMV"[..], "VMDK"),
-        (b"vhdxfile", "VHDX"),
-        (b"conectix", "VHD"),
-        (b"\x1f\x8b", "gzip"),
-        (b"\xfd7zXZ", "xz"),
-    ] {
-        if head.starts_with(magic) {
-            return Err(unlike(&format!(
-                "it is a {format} file; unpack it or convert it with `qemu-img convert -O qcow2`"
-            )));
-        }
-    }
-    if head.len() < 512 {
-        return Err(unlike("it is shorter than one sector"));
-    }
-    Ok(DiskFormat::Raw)
 }

@@ -21,6 +21,7 @@ use tapestry_topologies::resolved::NicModel;
 mod apt;
 mod archive;
 mod build;
+mod disk;
 mod import;
 mod kernel;
 mod modules;

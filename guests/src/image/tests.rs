@@ -227,7 +227,8 @@ fn names_never_leave_the_cache() {
 #[test]
 fn imports_that_cannot_boot_are_refused() {
     let cache = cache();
-    let nothing = ImportOptions { name: "x".into(), ..ImportOptions::default() };
+    let nothing =
+        ImportOptions { name: "x".into(), os: "linux".into(), ..ImportOptions::default() };
     let error = import(&nothing, cache.path()).expect_err("nothing to boot");
     assert!(matches!(error, ImportError::Nothing { .. }));
     let lone = ImportOptions { initrd: Some("/dev/null".into()), ..nothing.clone() };
@@ -244,28 +245,86 @@ fn imports_that_cannot_boot_are_refused() {
     assert!(error.contains("/nonexistent/disk"), "{error}");
 }
 
+/// A file that is zero but for `parts`.
+fn disk_of(cache: &Path, name: &str, length: usize, parts: &[(usize, &[u8])]) -> PathBuf {
+    let mut bytes = vec![0; length];
+    for (at, part) in parts {
+        bytes[*at..at + part.len()].copy_from_slice(part);
+    }
+    let path = cache.join(name);
+    fs::write(&path, bytes).expect("written");
+    path
+}
+
+fn import_disk(cache: &Path, disk: PathBuf, with_kernel: bool) -> Result<Image, ImportError> {
+    let mut given = ImportOptions { disk: Some(disk), ..options(cache, "x") };
+    if !with_kernel {
+        (given.kernel, given.initrd) = (None, None);
+    }
+    import(&given, cache)
+}
+
 #[test]
 fn disks_are_told_apart_by_their_content() {
     let cache = cache();
-    for (name, head, format) in [
-        ("raw", &b"\xfa\xb8"[..], Some(DiskFormat::Raw)),
-        ("qcow2", b"QFI\xfb", Some(DiskFormat::Qcow2)),
-        ("vmdk", b"KDMV", None),
-        ("packed", b"\x1f\x8b", None),
+    let cache = cache.path();
+    let signature: &[u8] = b"\x55\xaa";
+    for (name, length, parts, boots, holds_data) in [
+        ("mbr", 1024, &[(510, signature)][..], true, true),
+        ("gpt", 4096, &[(510, signature), (512, b"EFI PART")], true, true),
+        ("ext4", 4096, &[(0x438, b"\x53\xef")], false, true),
+        ("iso", 0x9000, &[(0x8001, b"CD001")], false, true),
+        ("squashfs", 1024, &[(0, b"hsqs")], false, true),
+        ("blank", 1024, &[], false, true),
     ] {
-        let path = cache.path().join(name);
-        let mut bytes = head.to_vec();
-        bytes.resize(1024, 0);
-        fs::write(&path, bytes).expect("written");
-        let options = ImportOptions {
-            name: name.into(),
-            disk: Some(path),
-            os: "debian".into(),
-            ..ImportOptions::default()
+        let disk = disk_of(cache, name, length, parts);
+        let found = |with_kernel| {
+            import_disk(cache, disk.clone(), with_kernel)
+                .map(|image| image.boot.disk.expect("a disk").format)
         };
-        let found = import(&options, cache.path()).map(|image| image.boot.disk.map(|d| d.format));
-        assert_eq!(found.ok().flatten(), format, "{name}");
+        assert_eq!(found(true).is_ok(), holds_data, "{name}: {:?}", found(true));
+        assert_eq!(found(false).is_ok(), boots, "{name}: {:?}", found(false));
+        assert!(found(true).is_ok_and(|format| format == DiskFormat::Raw));
     }
+    let qcow2 = disk_of(cache, "qcow2", 1024, &[(0, b"QFI\xfb")]);
+    let image = import_disk(cache, qcow2, false).expect("imported");
+    assert_eq!(image.boot.disk.expect("a disk").format, DiskFormat::Qcow2);
+}
+
+#[test]
+fn files_that_are_no_disks_are_refused_by_name() {
+    let cache = cache();
+    let cache = cache.path();
+    for (name, parts, word) in [
+        ("vmdk", &[(0, &b"KDMV"[..])][..], "VMDK"),
+        ("vdi", &[(0x40, b"\x7f\x10\xda\xbe"), (510, b"\x55\xaa")], "VDI"),
+        ("vhdx", &[(0, b"vhdxfile")], "VHDX"),
+        ("gzip", &[(0, b"\x1f\x8b")], "gzip"),
+        ("tar", &[(257, b"ustar")], "tar"),
+        ("noise", &[(0, b"\x93\x17\xc2"), (700, b"\x01\x02")], "neither the magic number"),
+    ] {
+        let disk = disk_of(cache, name, 4096, parts);
+        for with_kernel in [false, true] {
+            let error = import_disk(cache, disk.clone(), with_kernel).expect_err(name);
+            let text = error.to_string();
+            assert!(matches!(error, ImportError::Unlike { .. }), "{name}: {text}");
+            assert!(text.contains(word) && text.contains(name), "{text}");
+        }
+    }
+    let ext4 = disk_of(cache, "ext4", 4096, &[(0x438, b"\x53\xef")]);
+    let text = import_disk(cache, ext4, false).expect_err("nothing boots").to_string();
+    assert!(text.contains("--kernel FILE"), "{text}");
+}
+
+#[test]
+fn an_unknown_operating_system_is_refused_with_the_known_ones() {
+    let cache = cache();
+    let given = ImportOptions { os: "solaris".into(), ..options(cache.path(), "x") };
+    let text = import(&given, cache.path()).expect_err("unknown").to_string();
+    for part in ["`solaris`", "--os", "debian", "freebsd"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(list(cache.path()).expect("readable").is_empty());
 }
 
 #[test]

@@ -93,7 +93,8 @@ pub enum CommandError {
     },
     /// Another command occupied the node all the time.
     #[error(
-        "node `{node}` was busy with another command for {waited:?}, so `{command}` was not run; wait for it or raise its timeout"
+        "node `{node}` was busy with another command for {:.1} s, so `{command}` was not run; wait for it or raise its timeout",
+        waited.as_secs_f64()
     )]
     Busy {
         /// The node.

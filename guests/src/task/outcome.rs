@@ -144,7 +144,8 @@ pub enum TaskError {
     },
     /// `ready:` did not show in time.
     #[error(
-        "node `{node}`: the output of `{command}` did not match `{pattern}` within {after:?}; it ended with `{output}`"
+        "node `{node}`: the output of `{command}` did not match `{pattern}` within {:.1} s; it ended with `{output}`",
+        after.as_secs_f64()
     )]
     NotReady {
         /// The node.

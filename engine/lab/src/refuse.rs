@@ -1,0 +1,234 @@
+//! What can be told to be wrong with a run before anything of it is made.
+//!
+//! Purpose: wrong options, images that are not there and devices that do not open are named at
+//! once, all together, and leave no run directory behind.
+//!
+//! Assumes the caller's own namespaces, before the sandbox. Does not look at what only a start can
+//! tell (KVM, memory).
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::{AccessFlags, Pid, access};
+use tapestry_guests::image;
+use tapestry_realtime::CaptureTarget;
+use tapestry_topologies::resolved::{Attach, NodeKind, Topology};
+
+use crate::forwarder::ForwarderError;
+use crate::lab::{LabError, LabOptions, ingredients};
+
+/// Why a run is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Kinds of nodes that this version cannot run.
+    #[error(
+        "this version cannot run in-process hosts and routers yet: {}. Use `kind: qemu` or \
+         `kind: netns` (with `forwarding: true` for a router)", .nodes.join(", ")
+    )]
+    Kind {
+        /// The nodes.
+        nodes: Vec<String>,
+    },
+    /// What a virtual machine is made of is not there.
+    #[error(transparent)]
+    Ingredients(Box<LabError>),
+    /// A link to capture that is not there.
+    #[error("--capture {link}: there is no such link; the links are {}", .known.join(", "))]
+    Capture {
+        /// The name.
+        link: String,
+        /// The links there are.
+        known: Vec<String>,
+    },
+    /// A CPU that this process cannot run on.
+    #[error("--pin {cpu}: this process cannot run on such a CPU; choose from {known}")]
+    Pin {
+        /// The CPU.
+        cpu: usize,
+        /// Those it can run on.
+        known: String,
+    },
+    /// A program that cannot be started.
+    #[error(
+        "--forwarder {program}: there is no such program that this user may execute; give its \
+         path, or a name that $PATH leads to"
+    )]
+    Forwarder {
+        /// The program.
+        program: String,
+    },
+    /// A link that a forwarder cannot carry.
+    #[error(transparent)]
+    ForwarderLink(ForwarderError),
+    /// TAPs are needed and cannot be had.
+    #[error("/dev/net/tun does not open ({source}), and these nodes need it: {nodes}. {}", tun_advice(source, *.netns))]
+    Tun {
+        /// The nodes.
+        nodes: String,
+        /// Whether there are namespaces among them, which have no other way.
+        netns: bool,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+fn tun_advice(error: &io::Error, netns: bool) -> String {
+    let mend = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "Let this user open it (`sudo chmod 0666 /dev/net/tun`, or a group of this user that \
+             may read and write it)"
+        }
+        _ => "Make it (`sudo modprobe tun`; for a container, `--device /dev/net/tun`)",
+    };
+    let socket = "virtual machines do without it with `attach: socket`";
+    if netns {
+        format!("{mend}; {socket}, namespaces cannot")
+    } else {
+        format!("{mend}, or give them `attach: socket`, which needs no TAP")
+    }
+}
+
+impl Refusal {
+    /// Whether the user asked for something wrong; else the machine lacks something.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Tun { .. })
+    }
+}
+
+/// Everything that is wrong; empty if nothing is.
+pub fn refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    kinds(topology, &mut found);
+    images(topology, &mut found);
+    for target in &options.captures.targets {
+        let CaptureTarget::Link { link, .. } = target else { continue };
+        if !topology.links.iter().any(|known| known.name == *link) {
+            let known = topology.links.iter().map(|link| link.name.clone()).collect();
+            found.push(Refusal::Capture { link: link.clone(), known });
+        }
+    }
+    pins(&options.pin_to, &mut found);
+    if let Some(program) = &options.forwarder {
+        forwarder(topology, program, &mut found);
+    }
+    taps(topology, &mut found);
+    found
+}
+
+fn kinds(topology: &Topology, found: &mut Vec<Refusal>) {
+    let nodes: Vec<String> = topology
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.kind, NodeKind::Host | NodeKind::Router))
+        .map(|node| node.name.clone())
+        .collect();
+    if !nodes.is_empty() {
+        found.push(Refusal::Kind { nodes });
+    }
+}
+
+/// Each image that is not there, once.
+fn images(topology: &Topology, found: &mut Vec<Refusal>) {
+    let cache = image::cache_dir();
+    let mut seen = HashSet::new();
+    for node in &topology.nodes {
+        let NodeKind::Qemu(qemu) = &node.kind else { continue };
+        if !seen.insert((&qemu.image, &qemu.os)) {
+            continue;
+        }
+        let wrong = match &cache {
+            Ok(cache) => ingredients(&node.name, qemu, cache).err(),
+            Err(_) => image::cache_dir()
+                .err()
+                .map(|source| LabError::Image { node: node.name.clone(), source }),
+        };
+        found.extend(wrong.map(|wrong| Refusal::Ingredients(Box::new(wrong))));
+    }
+}
+
+fn pins(pin_to: &[usize], found: &mut Vec<Refusal>) {
+    if pin_to.is_empty() {
+        return;
+    }
+    // Where the kernel does not tell, the data plane will.
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else { return };
+    let may = |cpu: usize| allowed.is_set(cpu).unwrap_or(false);
+    for &cpu in pin_to.iter().filter(|&&cpu| !may(cpu)) {
+        let known: Vec<String> =
+            (0..CpuSet::count()).filter(|&cpu| may(cpu)).map(|cpu| cpu.to_string()).collect();
+        found.push(Refusal::Pin { cpu, known: known.join(", ") });
+    }
+}
+
+fn forwarder(topology: &Topology, program: &str, found: &mut Vec<Refusal>) {
+    let executable = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    let there = if program.contains('/') {
+        executable(Path::new(program))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let candidates: Vec<PathBuf> =
+            std::env::split_paths(&path).map(|folder| folder.join(program)).collect();
+        candidates.iter().any(|candidate| executable(candidate))
+    };
+    if !there {
+        found.push(Refusal::Forwarder { program: program.to_owned() });
+    }
+    let external =
+        |node: usize| matches!(topology.nodes[node].kind, NodeKind::Qemu(_) | NodeKind::Netns);
+    let carried = |link: &tapestry_topologies::resolved::Link| {
+        link.endpoints.len() == 2 && link.endpoints.iter().all(|end| external(end.node))
+    };
+    if let Some(link) = topology.links.iter().find(|link| !carried(link)) {
+        let link = ForwarderError::Link { link: link.name.clone() };
+        found.push(Refusal::ForwarderLink(link));
+    }
+}
+
+/// Nodes whose interfaces are TAPs, where none can be made.
+fn taps(topology: &Topology, found: &mut Vec<Refusal>) {
+    let mut netns = false;
+    let mut nodes = Vec::new();
+    for node in topology.nodes.iter().filter(|node| !node.interfaces.is_empty()) {
+        match &node.kind {
+            NodeKind::Netns => netns = true,
+            NodeKind::Qemu(qemu) if qemu.attach == Attach::TapBridge => {}
+            _ => continue,
+        }
+        nodes.push(node.name.as_str());
+    }
+    if nodes.is_empty() {
+        return;
+    }
+    let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+    if let Err(source) = tun {
+        /// More names would hide the advice behind them.
+        const NAMED: usize = 5;
+        let more = nodes.len().saturating_sub(NAMED);
+        let mut names = nodes[..nodes.len() - more].join(", ");
+        if more > 0 {
+            names.push_str(&format!(" and {more} more"));
+        }
+        found.push(Refusal::Tun { nodes: names, netns, source });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_fits_what_is_wrong() {
+        let denied = || io::Error::from_raw_os_error(nix::libc::EACCES);
+        let missing = || io::Error::from_raw_os_error(nix::libc::ENOENT);
+        let text =
+            |source, netns| Refusal::Tun { nodes: "a, b".to_owned(), netns, source }.to_string();
+        let machines = text(denied(), false);
+        assert!(machines.contains("a, b") && machines.contains("chmod 0666 /dev/net/tun"));
+        assert!(machines.contains("or give them `attach: socket`"), "{machines}");
+        assert!(text(denied(), true).contains("namespaces cannot"));
+        assert!(text(missing(), false).contains("modprobe tun"));
+        assert!(!machines.contains("user namespace"), "{machines}");
+    }
+}
