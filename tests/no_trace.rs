@@ -271,10 +271,16 @@ fn clean_touches_nothing_but_dead_runs() {
         fs::write(path, content).expect("a file");
     }
     place.file("runs/readme", "x");
+    // Killed between making its directory and marking it.
+    fs::create_dir(place.path("runs/lab-20260101-000000")).expect("a directory");
 
+    let planned = place.call(&["clean", "--dry-run", "--json"]).expect(0);
+    let planned: serde_json::Value = serde_json::from_slice(&planned.stdout).expect("JSON");
+    assert_eq!(planned["dry_run"], true);
+    assert_eq!(planned["removed"].as_array().expect("a list").len(), 3, "{planned}");
     let said = place.call(&["clean"]).expect(0).text();
-    says(&said, &["removed runs/dead", "removed runs/noted"]);
-    assert_eq!(said.lines().count(), 2, "{said}");
+    says(&said, &["removed runs/dead", "removed runs/noted", "removed runs/lab-20260101-000000"]);
+    assert_eq!(said.lines().count(), 3, "{said}");
     let mut left: Vec<_> = fs::read_dir(place.path("runs"))
         .expect("runs/")
         .flatten()

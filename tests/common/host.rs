@@ -124,8 +124,9 @@ mod parent {
 
 /// Where a run answers `exec` and `attach`, if it has said so.
 pub fn socket_of(out: &Path) -> Option<String> {
-    let name = fs::read_to_string(out.join("lock")).ok()?;
-    (!name.is_empty()).then_some(name)
+    let lock = fs::read_to_string(out.join("lock")).ok()?;
+    let (_mark, name) = lock.split_once('\n')?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Whether an abstract Unix socket of this name exists.

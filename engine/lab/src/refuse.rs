@@ -206,10 +206,8 @@ fn taps(topology: &Topology, found: &mut Vec<Refusal>) {
         /// More names would hide the advice behind them.
         const NAMED: usize = 5;
         let more = nodes.len().saturating_sub(NAMED);
-        let mut names = nodes[..nodes.len() - more].join(", ");
-        if more > 0 {
-            names.push_str(&format!(" and {more} more"));
-        }
+        let names = nodes[..nodes.len() - more].join(", ");
+        let names = if more > 0 { format!("{names} and {more} more") } else { names };
         found.push(Refusal::Tun { nodes: names, netns, source });
     }
 }
