@@ -6,8 +6,8 @@
 //! and the functions of [`FUNCTIONS`].
 //!
 //! Assumptions: values are integers, floats, booleans and texts. `/` gives a float, `//` an
-//! integer. Evaluation is bounded: an expression is at most [`MAX_LENGTH`] bytes, runs on a fixed
-//! amount of fuel, and its result is at most [`MAX_TEXT`] bytes.
+//! integer. Evaluation is bounded: an expression is at most `MAX_LENGTH` bytes, runs on a fixed
+//! amount of fuel, and its result is at most `MAX_TEXT` bytes.
 //!
 //! Not modelled: lists and maps as results, user-defined functions, side effects.
 

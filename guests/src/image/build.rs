@@ -75,8 +75,7 @@ impl std::fmt::Display for Progress {
             Self::Cached => f.write_str("the image is there and fits"),
             Self::Resolving => f.write_str("finding out which packages are needed"),
             Self::Fetching { packages, bytes } => {
-                let s = if *packages == 1 { "" } else { "s" };
-                write!(f, "fetching {packages} package{s} ({} MB)", bytes.div_ceil(1_000_000))
+                write!(f, "fetching {packages} packages ({} MB)", bytes.div_ceil(1_000_000))
             }
             Self::Unpacking => f.write_str("unpacking"),
             Self::Writing => f.write_str("writing kernel and initial RAM disk"),
