@@ -63,20 +63,22 @@ impl Bridge {
         if !is_group(source) {
             self.learn(now, port, source);
         }
-        let forward = if is_link_local(destination) {
-            Forward::Filter
-        } else if is_group(destination) {
-            Forward::Flood
-        } else {
-            match self.table.get(&destination) {
-                Some(entry) if now - entry.seen > Self::AGEING => Forward::Flood,
-                Some(entry) if entry.port == port => Forward::Filter,
-                Some(entry) => Forward::To(entry.port),
-                None => Forward::Flood,
-            }
+        let forward = match self.lookup(now, destination) {
+            _ if is_link_local(destination) => Forward::Filter,
+            Forward::To(target) if target == port => Forward::Filter,
+            forward => forward,
         };
         self.filtered += u64::from(forward == Forward::Filter);
         forward
+    }
+
+    /// Where a frame of the bridge's own to this address goes.
+    pub(crate) fn lookup(&self, now: SimTime, destination: [u8; 6]) -> Forward {
+        match self.table.get(&destination) {
+            _ if is_group(destination) => Forward::Flood,
+            Some(entry) if now - entry.seen <= Self::AGEING => Forward::To(entry.port),
+            _ => Forward::Flood,
+        }
     }
 
     fn learn(&mut self, now: SimTime, port: u32, source: [u8; 6]) {

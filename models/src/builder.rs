@@ -9,13 +9,15 @@ use crate::bridge::Bridge;
 use crate::csma::{BackoffRandom, Csma};
 use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
 use crate::point_to_point::PointToPoint;
-use crate::{ChannelKind, DeviceId, LinkConfig, LinkId, PortId};
+use crate::{ChannelKind, DeviceId, Host, HostConfig, HostError, LinkConfig, LinkId, PortId};
 
 /// Collects links, then devices on their stations.
 #[derive(Debug)]
 pub struct NetworkBuilder {
     randomness: Randomness,
     names: BTreeSet<String>,
+    hosts: BTreeSet<String>,
+    largest_mtu: u32,
     links: Vec<Link>,
     stations: Vec<Station>,
     devices: Vec<Device>,
@@ -50,6 +52,15 @@ pub enum BuildError {
         /// What the channel needs.
         expected: &'static str,
     },
+    /// Two hosts share a name, and with it their random streams.
+    #[error("there are two nodes `{node}`; rename one")]
+    DuplicateNode {
+        /// The name.
+        node: String,
+    },
+    /// A host's configuration contradicts itself.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// There is no such port.
     #[error("there is no port {port}; use the ports of links that were added")]
     NoSuchPort {
@@ -83,6 +94,8 @@ impl NetworkBuilder {
         Self {
             randomness,
             names: BTreeSet::new(),
+            hosts: BTreeSet::new(),
+            largest_mtu: 0,
             links: Vec::new(),
             stations: Vec::new(),
             devices: Vec::new(),
@@ -124,6 +137,7 @@ impl NetworkBuilder {
                 Channel::Csma(Csma::new(rate, delay, queue_frames, framing, config.backoff, random))
             }
         };
+        self.largest_mtu = self.largest_mtu.max(config.mtu);
         let id = LinkId(self.links.len() as u32);
         let first_station = self.stations.len() as u32;
         self.links.push(Link::new(name, config.mtu, first_station, stations, channel));
@@ -147,9 +161,25 @@ impl NetworkBuilder {
         self.device(DeviceKind::Hub, ports)
     }
 
+    /// Puts a host or router on these stations, one per interface, which cease to be ports.
+    pub fn host(&mut self, config: HostConfig, ports: &[PortId]) -> Result<DeviceId, BuildError> {
+        if config.interfaces.len() != ports.len() {
+            let (node, interfaces) = (config.name, config.interfaces.len());
+            return Err(HostError::Ports { node, interfaces, ports: ports.len() }.into());
+        }
+        if !self.hosts.insert(config.name.clone()) {
+            return Err(BuildError::DuplicateNode { node: config.name });
+        }
+        let streams = match self.randomness {
+            Randomness::Named(streams) => streams,
+            Randomness::Ns3 { seed, run } => Streams::new(seed.into(), run),
+        };
+        self.device(DeviceKind::Host(Box::new(Host::new(config, streams)?)), ports)
+    }
+
     /// The network, at time zero and with all links up.
     pub fn build(self) -> Network {
-        Network::new(self.links, self.stations, self.devices)
+        Network::new(self.links, self.stations, self.devices, self.largest_mtu)
     }
 
     fn device(&mut self, kind: DeviceKind, ports: &[PortId]) -> Result<DeviceId, BuildError> {

@@ -6,7 +6,7 @@ use crate::counters::{Counters, DropReason};
 use crate::trace::{Trace, TraceEvent, TraceRecord};
 use crate::{Frame, LinkId};
 
-/// Something due at a station. Stations are counted through all links.
+/// Something due at a station or a device. Stations are counted through all links.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A frame offered while the network was behind its time.
@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Arrival { station: u32, epoch: u32, frame: Frame },
     /// A frame from this station arrives at all others of its link.
     Broadcast { source: u32, epoch: u32, frame: Frame },
+    /// A device asked to be called; void if it has asked for another time since.
+    Device { device: u32 },
 }
 
 /// What a channel waits for at a station.

@@ -19,6 +19,7 @@ mod counters;
 mod csma;
 mod event;
 mod frame;
+mod host;
 mod link;
 mod network;
 mod point_to_point;
@@ -28,6 +29,10 @@ pub use bridge::Bridge;
 pub use builder::{BuildError, NetworkBuilder};
 pub use counters::{Count, Counters, DropReason, Drops};
 pub use frame::{FillError, Frame, FramePool};
+pub use host::{
+    CommandEvent, CommandId, CommandOutput, Host, HostBridge, HostConfig, HostError, HostInterface,
+    HostRoute, InvalidPrefix, IpNetwork, PROGRAMS, ParseIpNetworkError,
+};
 pub use link::{Backoff, ChannelKind, DeviceId, Framing, LinkConfig, LinkId, PortId};
-pub use network::{Livelock, Network, Transmit};
+pub use network::{CommandError, Livelock, Network, Transmit};
 pub use trace::{Trace, TraceEvent, TraceRecord};

@@ -15,16 +15,17 @@
 use std::collections::{VecDeque, vec_deque};
 use std::fmt;
 
-use tapestry_core::{DataRate, EventQueue, SimTime};
+use tapestry_core::{DataRate, EventKey, EventQueue, SimTime};
 use thiserror::Error;
 
 use crate::bridge::{Bridge, Forward};
 use crate::counters::{Counters, DropReason};
 use crate::csma::Csma;
 use crate::event::{Context, Event, Timer};
+use crate::host::{CommandEvent, CommandId, Host, Io};
 use crate::point_to_point::PointToPoint;
 use crate::trace::{Trace, TraceEvent};
-use crate::{DeviceId, Frame, LinkId, PortId};
+use crate::{DeviceId, Frame, FramePool, LinkId, PortId};
 
 /// Links joined by in-process devices, with ports to the outside.
 pub struct Network {
@@ -33,6 +34,8 @@ pub struct Network {
     devices: Vec<Device>,
     queue: EventQueue<Event>,
     transmits: VecDeque<Transmit>,
+    /// What hosts need and make.
+    hosting: Hosting,
     trace: Option<Box<dyn Trace>>,
     /// The latest `now` seen.
     now: SimTime,
@@ -53,14 +56,14 @@ pub struct Transmit {
 /// Too many events without time advancing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "more than {limit} events at {at}, the next one on link `{link}`; look for a loop of bridges \
+    "more than {limit} events at {at}, the next one {place}; look for a loop of bridges \
      or hubs over links without rate and delay"
 )]
 pub struct Livelock {
     /// The instant.
     pub at: SimTime,
-    /// The link of the next event.
-    pub link: String,
+    /// Where the next event is: on which link, or in which node.
+    pub place: String,
     /// Events allowed at one instant.
     pub limit: u64,
 }
@@ -110,6 +113,32 @@ pub(crate) struct Device {
 pub(crate) enum DeviceKind {
     Bridge(Bridge),
     Hub,
+    Host(Box<Host>),
+}
+
+/// The surroundings of the hosts.
+#[derive(Debug)]
+struct Hosting {
+    pool: FramePool,
+    /// Frames that leave the host being called, by its port.
+    out: VecDeque<(u32, Frame)>,
+    events: VecDeque<CommandEvent>,
+    no_buffer: u64,
+    commands: u64,
+    /// When each device is called next.
+    timers: Vec<Option<(SimTime, EventKey)>>,
+}
+
+/// Why a command was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such host.
+    #[error("device {device} is no host; only hosts and routers run commands")]
+    NoHost {
+        /// The device's number.
+        device: u32,
+    },
 }
 
 /// Bytes of an Ethernet header, which the MTU does not count.
@@ -124,8 +153,26 @@ impl Network {
     /// Events at one instant beyond which [`run_until`](Self::run_until) gives up.
     pub const LIVELOCK_LIMIT: u64 = 10_000_000;
 
-    pub(crate) fn new(links: Vec<Link>, stations: Vec<Station>, devices: Vec<Device>) -> Self {
+    /// Frames of hosts' own under way at once, at most: 2 GiB of buffers.
+    const HOST_FRAMES: usize = 1 << 20;
+
+    pub(crate) fn new(
+        links: Vec<Link>,
+        stations: Vec<Station>,
+        devices: Vec<Device>,
+        largest_mtu: u32,
+    ) -> Self {
+        let buffer_bytes = (largest_mtu as usize + HEADER_BYTES).next_multiple_of(64);
+        let hosting = Hosting {
+            pool: FramePool::new(buffer_bytes, Self::HOST_FRAMES),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            no_buffer: 0,
+            commands: 0,
+            timers: vec![None; devices.len()],
+        };
         Self {
+            hosting,
             links,
             stations,
             devices,
@@ -176,8 +223,8 @@ impl Network {
                 left = Self::LIVELOCK_LIMIT;
             }
             if left == 0 {
-                let link = self.links[self.link_of(&event).0 as usize].name.clone();
-                return Err(Livelock { at, link, limit: Self::LIVELOCK_LIMIT });
+                let place = self.place_of(&event);
+                return Err(Livelock { at, place, limit: Self::LIVELOCK_LIMIT });
             }
             left -= 1;
             self.now = self.now.max(at);
@@ -287,8 +334,53 @@ impl Network {
     pub fn bridge(&self, device: DeviceId) -> Option<&Bridge> {
         match &self.devices.get(device.0 as usize)?.kind {
             DeviceKind::Bridge(bridge) => Some(bridge),
-            DeviceKind::Hub => None,
+            DeviceKind::Hub | DeviceKind::Host(_) => None,
         }
+    }
+
+    /// Starts a command on a host at `now`; see the module `host` for what there is. It may have
+    /// ended when this returns: poll [`poll_command`](Self::poll_command).
+    pub fn start_command(
+        &mut self,
+        now: SimTime,
+        device: DeviceId,
+        text: &str,
+    ) -> Result<CommandId, CommandError> {
+        self.catch_up(now);
+        if self.host(device).is_none() {
+            return Err(CommandError::NoHost { device: device.0 });
+        }
+        let id = CommandId(self.hosting.commands);
+        self.hosting.commands += 1;
+        self.with_host(self.now, device, |host, io| host.start_command(io, id, text));
+        Ok(id)
+    }
+
+    /// Asks a command to end at `now`, as SIGINT does: what it prints and its exit status come by
+    /// [`poll_command`](Self::poll_command). False if it has ended already.
+    pub fn stop_command(&mut self, now: SimTime, device: DeviceId, command: CommandId) -> bool {
+        self.catch_up(now);
+        let mut stopped = false;
+        self.with_host(self.now, device, |host, io| stopped = host.stop_command(io, command));
+        stopped
+    }
+
+    /// What commands did, in order of time.
+    pub fn poll_command(&mut self) -> Option<CommandEvent> {
+        self.hosting.events.pop_front()
+    }
+
+    /// A host among the devices; `None` if that device is none.
+    pub fn host(&self, device: DeviceId) -> Option<&Host> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Host(host) => Some(host),
+            DeviceKind::Hub | DeviceKind::Bridge(_) => None,
+        }
+    }
+
+    /// Frames that hosts could not send because all buffers were in use.
+    pub fn host_frames_without_buffer(&self) -> u64 {
+        self.hosting.no_buffer
     }
 
     /// Number of events run so far.
@@ -316,6 +408,10 @@ impl Network {
         self.events += 1;
         match event {
             Event::Offer { station, frame } => self.offer(at, station, frame),
+            Event::Device { device } => {
+                self.hosting.timers[device as usize] = None;
+                self.with_host(at, DeviceId(device), Host::handle_timeout);
+            }
             Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
             Event::Arrival { station, epoch, frame } => self.receive(at, station, epoch, frame),
             Event::Broadcast { source, epoch, frame } => {
@@ -395,10 +491,43 @@ impl Network {
         }
     }
 
+    /// Calls a host, carries its frames on, and notes when to call it next.
+    fn with_host(
+        &mut self,
+        now: SimTime,
+        device: DeviceId,
+        act: impl FnOnce(&mut Host, &mut Io<'_>),
+    ) {
+        let index = device.0 as usize;
+        let Some(Device { kind: DeviceKind::Host(host), .. }) = self.devices.get_mut(index) else {
+            return;
+        };
+        let Hosting { pool, out, events, no_buffer, .. } = &mut self.hosting;
+        act(host, &mut Io { now, device, pool, out, events, no_buffer });
+        let due = host.poll_timeout().map(|due| due.max(now));
+        let timer = &mut self.hosting.timers[index];
+        if timer.map(|(at, _)| at) != due {
+            if let Some((_, key)) = timer.take() {
+                self.queue.cancel(key);
+            }
+            *timer =
+                due.map(|due| (due, self.queue.schedule(due, Event::Device { device: device.0 })));
+        }
+        while let Some((port, frame)) = self.hosting.out.pop_front() {
+            if let Some(&station) = self.devices[index].stations.get(port as usize) {
+                self.offer(now, station, frame);
+            }
+        }
+    }
+
     fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
         let Device { kind, stations } = &mut self.devices[device.0 as usize];
         let ports = stations.len() as u32;
         let targets = match kind {
+            DeviceKind::Host(_) => {
+                self.with_host(now, device, |host, io| host.handle_frame(io, port, frame));
+                return;
+            }
             DeviceKind::Hub => 0..ports,
             DeviceKind::Bridge(bridge) => match bridge.receive(now, port, frame) {
                 Forward::Flood => 0..ports,
@@ -412,12 +541,22 @@ impl Network {
         }
     }
 
-    fn link_of(&self, event: &Event) -> LinkId {
-        let (Event::Offer { station, .. }
-        | Event::Timer { station, .. }
-        | Event::Arrival { station, .. }
-        | Event::Broadcast { source: station, .. }) = event;
-        self.stations[*station as usize].link
+    /// Where an event is, for messages.
+    fn place_of(&self, event: &Event) -> String {
+        let station = match event {
+            Event::Device { device } => {
+                return match &self.devices[*device as usize].kind {
+                    DeviceKind::Host(host) => format!("in node `{}`", host.name()),
+                    DeviceKind::Bridge(_) | DeviceKind::Hub => format!("in device {device}"),
+                };
+            }
+            Event::Offer { station, .. }
+            | Event::Timer { station, .. }
+            | Event::Arrival { station, .. }
+            | Event::Broadcast { source: station, .. } => *station,
+        };
+        let link = self.stations[station as usize].link;
+        format!("on link `{}`", self.links[link.0 as usize].name)
     }
 
     /// A link's channel and its surroundings.

@@ -1,0 +1,234 @@
+//! In-process hosts and routers, and the commands that run on them.
+//!
+//! Purpose: a host is a device of a [`Network`](crate::Network) with a network stack of its own:
+//! Ethernet, ARP, IPv4, IPv6 with neighbour discovery, ICMP, UDP, TCP, bridges over its interfaces,
+//! static routes and, for a router, forwarding. It is a state machine like the rest: the network
+//! hands it frames and timers with `now` and carries its frames on, in real and in virtual time
+//! alike. Nothing pends in the event queue for a host that has nothing to do.
+//!
+//! How it is used:
+//!
+//! - [`NetworkBuilder::host`](crate::NetworkBuilder::host) puts a host, described by a
+//!   [`HostConfig`], on stations: interface *i* on port *i*.
+//! - [`Network::start_command`](crate::Network::start_command) starts a command and returns its
+//!   [`CommandId`]; [`Network::stop_command`](crate::Network::stop_command) asks it to end, as
+//!   SIGINT does.
+//! - [`Network::poll_command`](crate::Network::poll_command) returns, one by one and in order of
+//!   time, what commands print and their exit statuses, as [`CommandEvent`]s. Poll it after every
+//!   call that takes `now`.
+//!
+//! A command is a list of the [`PROGRAMS`], joined by `;`, `&&` and `||`, with quoting as in sh.
+//! Anything else exits with status 127 and says what there is.
+//!
+//! Assumptions: see `stack`. Random choices (ports, identifiers, TCP's initial sequence numbers)
+//! come from the streams of `node/NAME`, so that another node changes none of them.
+//!
+//! Not modelled: processing time, sockets' buffer limits for UDP, files, pipes, variables.
+//!
+//! Reference: `ping(8)`, `iperf(1)` version 2, `ip(8)`.
+
+mod config;
+mod ping;
+mod shell;
+#[allow(dead_code)] // iperf is to come
+mod stack;
+#[allow(dead_code)] // iperf is to come
+mod tcp;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use tapestry_core::{SimTime, Streams};
+
+pub use config::{
+    HostBridge, HostConfig, HostError, HostInterface, HostRoute, InvalidPrefix, IpNetwork,
+    ParseIpNetworkError,
+};
+pub use shell::PROGRAMS;
+use shell::Session;
+pub(crate) use stack::Io;
+use stack::packet::{Packet, UDP, transport_checksum};
+use stack::{Stack, Unreachable};
+
+use crate::{DeviceId, Frame};
+
+/// A command on a host, counted from 0 through all hosts of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// Something a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandEvent {
+    /// The command.
+    pub command: CommandId,
+    /// The host it runs on.
+    pub device: DeviceId,
+    /// When.
+    pub at: SimTime,
+    /// What.
+    pub output: CommandOutput,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandOutput {
+    /// It printed this, on its output or its error output.
+    Printed(Vec<u8>),
+    /// It ended with this exit status; nothing of it follows.
+    Exited(u8),
+}
+
+/// A host or router.
+#[derive(Debug)]
+pub struct Host {
+    stack: Stack,
+    sessions: Vec<Session>,
+}
+
+/// What a program has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Running,
+    Exited(u8),
+}
+
+/// A running program. Each call may print, send and end it.
+trait Program: fmt::Debug + Send {
+    /// When [`handle_timeout`](Self::handle_timeout) should be called next.
+    fn poll_timeout(&self) -> Option<SimTime>;
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_, '_>) -> Progress;
+
+    /// A UDP datagram or an ICMP message for the host; `None` if the program has no part in it.
+    fn handle_packet(&mut self, _: &mut Cx<'_, '_>, _: &Packet<'_>) -> Option<Progress> {
+        None
+    }
+
+    /// The state of TCP sockets may have changed.
+    fn handle_tcp(&mut self, _: &mut Cx<'_, '_>) -> Progress {
+        Progress::Running
+    }
+
+    /// The program is asked to end.
+    fn stop(&mut self, cx: &mut Cx<'_, '_>) -> Progress;
+}
+
+/// A program's surroundings.
+struct Cx<'a, 'io> {
+    stack: &'a mut Stack,
+    io: &'a mut Io<'io>,
+    command: CommandId,
+}
+
+impl Cx<'_, '_> {
+    fn now(&self) -> SimTime {
+        self.io.now
+    }
+
+    fn print(&mut self, text: impl Into<String>) {
+        self.io.event(self.command, CommandOutput::Printed(text.into().into_bytes()));
+    }
+}
+
+impl Host {
+    pub(crate) fn new(config: HostConfig, streams: Streams) -> Result<Self, HostError> {
+        Ok(Self { stack: Stack::new(config, streams)?, sessions: Vec::new() })
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.stack.node
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<SimTime> {
+        let sessions = self.sessions.iter().filter_map(Session::poll_timeout).min();
+        [self.stack.poll_timeout(), sessions].into_iter().flatten().min()
+    }
+
+    pub(crate) fn handle_frame(&mut self, io: &mut Io<'_>, port: u32, frame: &Frame) {
+        if let Some(bytes) = self.stack.receive(io, port, frame) {
+            self.deliver(io, &bytes);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        self.stack.handle_timeout(io);
+        while let Some(bytes) = self.stack.next_loopback(io.now) {
+            let Some(packet) = Packet::parse(&bytes) else { continue };
+            if let Some(bytes) = self.stack.deliver(io, 0, packet) {
+                self.deliver(io, &bytes);
+            }
+        }
+        for session in &mut self.sessions {
+            session.handle_timeout(&mut self.stack, io);
+        }
+        if self.stack.poll_tcp(io) {
+            for session in &mut self.sessions {
+                session.handle_tcp(&mut self.stack, io);
+            }
+            self.stack.flush_tcp(io);
+        }
+        self.bury();
+    }
+
+    pub(crate) fn start_command(&mut self, io: &mut Io<'_>, id: CommandId, text: &str) {
+        let mut session = Session::new(id, text, &mut self.stack, io);
+        if !session.is_over() {
+            session.advance(&mut self.stack, io);
+            self.sessions.push(session);
+            self.bury();
+        }
+    }
+
+    /// Asks a command to end; false if it has ended.
+    pub(crate) fn stop_command(&mut self, io: &mut Io<'_>, id: CommandId) -> bool {
+        let Some(session) = self.sessions.iter_mut().find(|session| session.id() == id) else {
+            return false;
+        };
+        session.stop(&mut self.stack, io);
+        self.bury();
+        true
+    }
+
+    /// Hands a packet to the program that it is for.
+    fn deliver(&mut self, io: &mut Io<'_>, bytes: &[u8]) {
+        let Some(packet) = Packet::parse(bytes) else { return };
+        if packet.protocol == UDP && !is_sound_udp(&packet) {
+            return;
+        }
+        let taken = self
+            .sessions
+            .iter_mut()
+            .any(|session| session.handle_packet(&mut self.stack, io, &packet));
+        if taken {
+            self.bury();
+        } else if packet.protocol == UDP && self.stack.is_local(packet.destination) {
+            self.stack.send_error(io, Unreachable::Port, bytes);
+        }
+    }
+
+    fn bury(&mut self) {
+        self.sessions.retain(|session| !session.is_over());
+    }
+}
+
+/// Whether a UDP datagram is complete and its checksum right or, in IPv4, absent.
+fn is_sound_udp(packet: &Packet<'_>) -> bool {
+    let datagram = packet.payload();
+    let [.., a, b, c, d] = datagram.get(..8).unwrap_or_default() else { return false };
+    let length = usize::from(u16::from_be_bytes([*a, *b]));
+    let Some(datagram) = datagram.get(..length).filter(|datagram| datagram.len() >= 8) else {
+        return false;
+    };
+    [*c, *d] == [0, 0] && packet.source.is_ipv4()
+        || transport_checksum(packet.source, packet.destination, UDP, &[datagram]) == 0
+}
+
+/// A name or an address; `None` if neither.
+fn resolve(stack: &Stack, text: &str, v6: Option<bool>) -> Option<IpAddr> {
+    let address = text.parse().ok().or_else(|| stack.names.get(text).copied());
+    let address =
+        address.or_else(|| (text == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))?;
+    v6.is_none_or(|v6| address.is_ipv6() == v6).then_some(address)
+}

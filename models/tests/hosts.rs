@@ -1,0 +1,154 @@
+//! Hosts: what commands print, computed by hand where it is a time.
+
+mod common;
+
+use common::{Lab, host, interface};
+use tapestry_core::{DataRate, SimTime};
+use tapestry_models::{HostBridge, HostConfig, HostRoute, LinkConfig};
+
+fn limited(name: &str, delay_ms: u64) -> LinkConfig {
+    LinkConfig {
+        rate: DataRate::from_bits_per_sec(1_000_000),
+        delay: SimTime::from_millis(delay_ms),
+        ..LinkConfig::point_to_point(name)
+    }
+}
+
+/// 98 bytes and a frame check sequence at 1 Mbit/s: 816 µs each way; ARP (64 bytes with padding):
+/// 512 µs each way; twice the delay of 5 ms each.
+#[test]
+fn ping_takes_what_the_links_take() {
+    for (family, from, to) in
+        [("4", "10.0.0.1/24", "10.0.0.2/24"), ("6", "fd00::1/64", "fd00::2/64")]
+    {
+        let mut lab = Lab::pair(limited("l", 5), from, to);
+        let target = to.split('/').next().unwrap();
+        let (status, text) = lab.run("n0", &format!("ping -{family} -c 2 -i 0.2 {target}"));
+        assert_eq!(status, 0, "{text}");
+        if family == "4" {
+            assert_eq!(
+                text,
+                "PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data.\n\
+                 64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=22.6 ms\n\
+                 64 bytes from 10.0.0.2: icmp_seq=2 ttl=64 time=11.6 ms\n\
+                 \n--- 10.0.0.2 ping statistics ---\n\
+                 2 packets transmitted, 2 received, 0% packet loss, time 211ms\n\
+                 rtt min/avg/max/mdev = 11.632/17.144/22.656/5.512 ms\n"
+            );
+        } else {
+            // 118 bytes and 4: 976 µs each way; solicitation and advertisement of 86 and 4: 720 µs.
+            assert!(text.contains("icmp_seq=1 ttl=64 time=23.3 ms"), "{text}");
+            assert!(text.contains("icmp_seq=2 ttl=64 time=11.9 ms"), "{text}");
+        }
+        assert_eq!(lab.network.poll_timeout(), None, "nothing is left to do");
+    }
+}
+
+#[test]
+fn lists_of_programs_and_unknown_ones() {
+    let mut lab = Lab::pair(limited("l", 1), "10.0.0.1/24", "10.0.0.2/24");
+    let (status, text) = lab.run("n0", "echo one; false || echo 'two  2' && sleep 1.5 && true");
+    assert_eq!((status, text.as_str()), (0, "one\ntwo  2\n"));
+    assert_eq!(lab.now, SimTime::from_millis(1_500));
+    let (status, text) = lab.run("n0", "cat /etc/passwd");
+    assert_eq!(status, 127);
+    assert!(text.contains("cat: not found") && text.contains("iperf, ip, ping"), "{text}");
+    assert_eq!(lab.run("n0", "echo a | b").0, 2);
+    assert_eq!(lab.run("n0", "true; false").0, 1);
+    assert_eq!(lab.run("n0", "ping -c 1 -W 1 10.9.9.9").0, 2);
+}
+
+#[test]
+fn unreachable_hosts_are_told_after_three_requests() {
+    let mut lab = Lab::pair(limited("l", 1), "10.0.0.1/24", "10.0.0.2/24");
+    let (status, text) = lab.run("n0", "ping -c 1 10.0.0.9");
+    assert_eq!(status, 1);
+    assert!(text.contains("From 10.0.0.1 icmp_seq=1 Destination Host Unreachable"), "{text}");
+    assert!(text.contains("1 packets transmitted, 0 received, +1 errors, 100% packet loss"));
+    assert_eq!(lab.now, SimTime::from_secs(3) + SimTime::from_micros(10));
+    let (status, text) = lab.run("n0", "ping -c 1 10.0.0.1");
+    assert_eq!(status, 0);
+    assert!(text.contains("time=0.020 ms"), "{text}");
+}
+
+/// n0 – r – n1, then n0 – b – n1 with a bridge inside b.
+#[test]
+fn routers_forward_and_answer_for_what_they_cannot() {
+    let router = HostConfig {
+        forwarding: true,
+        ..host(
+            "r",
+            vec![
+                interface(0x10, &["10.0.1.254/24", "fd01::fe/64"]),
+                interface(0x11, &["10.0.2.254/24", "fd02::fe/64"]),
+            ],
+        )
+    };
+    let default = |via: &str| HostRoute {
+        to: if via.contains(':') { "::/0" } else { "0.0.0.0/0" }.parse().unwrap(),
+        via: Some(via.parse().unwrap()),
+        interface: None,
+    };
+    let mut ends = [1, 2].map(|n| {
+        let (v4, v6) = (format!("10.0.{n}.1/24"), format!("fd0{n}::1/64"));
+        let mut end = host(&format!("n{n}"), vec![interface(n, &[&v4, &v6])]);
+        end.routes = vec![default(&format!("10.0.{n}.254")), default(&format!("fd0{n}::fe"))];
+        end
+    });
+    ends[0].interfaces[0].mtu = 1_400;
+    let [n1, n2] = ends;
+    let mut lab = Lab::new(
+        vec![
+            (limited("a", 1), vec![("n1", 0), ("r", 0)]),
+            (limited("b", 1), vec![("r", 1), ("n2", 0)]),
+        ],
+        vec![n1, n2, router],
+    );
+    for target in ["10.0.2.1", "fd02::1"] {
+        let (status, text) = lab.run("n1", &format!("ping -c 1 {target}"));
+        assert_eq!(status, 0, "{text}");
+        assert!(text.contains("ttl=63"), "{text}");
+        let (status, text) = lab.run("n1", &format!("ping -c 1 -t 1 {target}"));
+        assert_eq!(status, 1);
+        assert!(text.contains("Time to live exceeded") || text.contains("Hop limit"), "{text}");
+        // In fragments: 4,000 bytes over 1,400 and back over 1,500.
+        let (status, text) = lab.run("n1", &format!("ping -c 1 -s 4000 {target}"));
+        assert_eq!(status, 0, "{text}");
+        assert!(text.contains("4008 bytes from"), "{text}");
+    }
+    let (_, text) = lab.run("n1", "ping -c 1 10.7.7.7");
+    assert!(text.contains("From 10.0.1.254 icmp_seq=1 Destination Net Unreachable"), "{text}");
+    let (_, text) = lab.run("n1", "ping -c 1 10.0.2.77");
+    assert!(text.contains("From 10.0.1.254 icmp_seq=1 Destination Host Unreachable"), "{text}");
+}
+
+#[test]
+fn bridges_inside_hosts_learn_and_have_addresses() {
+    let middle = HostConfig {
+        bridges: vec![HostBridge {
+            name: "br0".into(),
+            ports: vec!["eth0".into(), "eth1".into()],
+            addresses: vec!["10.0.0.3/24".parse().unwrap()],
+            stp: false,
+        }],
+        ..host("b", vec![interface(0x10, &[]), interface(0x11, &[])])
+    };
+    let mut lab = Lab::new(
+        vec![
+            (limited("a", 1), vec![("n1", 0), ("b", 0)]),
+            (limited("b", 1), vec![("b", 1), ("n2", 0)]),
+        ],
+        vec![
+            host("n1", vec![interface(1, &["10.0.0.1/24"])]),
+            host("n2", vec![interface(2, &["10.0.0.2/24"])]),
+            middle,
+        ],
+    );
+    for (from, to) in
+        [("n1", "10.0.0.2"), ("n1", "10.0.0.3"), ("b", "10.0.0.2"), ("n2", "10.0.0.3")]
+    {
+        let (status, text) = lab.run(from, &format!("ping -c 1 {to}"));
+        assert_eq!(status, 0, "{text}");
+        assert!(text.contains("ttl=64"), "{text}");
+    }
+}
