@@ -185,7 +185,6 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
 
 /// The helper of a namespace node, if this process was started as one.
 pub(crate) fn node_helper() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    let is_helper = arguments.next()? == tapestry_guests::netns::HELPER_ARGUMENT;
-    is_helper.then(|| tapestry_guests::netns::helper_main(&arguments.next().unwrap_or_default()))
+    let is_helper = std::env::args().nth(1)? == tapestry_guests::netns::HELPER_ARGUMENT;
+    is_helper.then(tapestry_guests::netns::helper_main)
 }

@@ -6,11 +6,15 @@ use tapestry_realtime::{
 };
 use tapestry_topologies::resolved::{Attach, Channel, NodeKind, Topology};
 
+use crate::namespace::{NamespaceError, NodeNet, make_all};
 use crate::node::Plug;
 
 /// Why a topology could not be assembled.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
+    /// A node's network namespace could not be made.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// A TAP could not be made.
     #[error("{endpoint}: {source}")]
     Tap {
@@ -47,9 +51,12 @@ pub struct Assembly {
     pub devices: Vec<DeviceSpec>,
     /// Plugs by node, by interface.
     pub plugs: Vec<Vec<Plug>>,
+    /// Network namespaces by node; `None` for other kinds.
+    pub networks: Vec<Option<NodeNet>>,
 }
 
-/// Makes all ports. TAPs are made in the calling thread's network namespace.
+/// Makes all ports. TAPs are made in the namespaces of their nodes, those of virtual machines in the
+/// calling thread's. Must be called inside a tokio runtime.
 pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
     let strangers: Vec<String> = topology
         .nodes
@@ -74,6 +81,13 @@ pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
             Some(devices.len() - 1)
         })
         .collect();
+    let (networks, mut taps): (Vec<_>, Vec<_>) = make_all(topology)?
+        .into_iter()
+        .map(|made| match made {
+            Some((network, taps)) => (Some(network), taps.into_iter().map(Some).collect()),
+            None => (None, Vec::new()),
+        })
+        .unzip();
     let mut plugs: Vec<Vec<Option<Plug>>> =
         topology.nodes.iter().map(|node| node.interfaces.iter().map(|_| None).collect()).collect();
     let mut links = Vec::new();
@@ -90,7 +104,11 @@ pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
                 plugs[end.node][end.interface] = Some(Plug::InProcess);
                 continue;
             }
-            let (spec, plug) = attach(&node.kind, number, endpoint)?;
+            let tap: Option<TapPort> = taps[end.node].get_mut(end.interface).and_then(Option::take);
+            let (spec, plug) = match tap {
+                Some(tap) => (EndpointSpec::port(endpoint, tap), Plug::InNode),
+                None => attach(&node.kind, number, endpoint)?,
+            };
             plugs[end.node][end.interface] = Some(plug);
             endpoints.push(spec);
             number += 1;
@@ -114,9 +132,10 @@ pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
             node.into_iter().map(|plug| plug.expect("every interface has a link")).collect()
         })
         .collect();
-    Ok(Assembly { links, devices, plugs })
+    Ok(Assembly { links, devices, plugs, networks })
 }
 
+/// The port of a virtual machine.
 fn attach(
     kind: &NodeKind,
     number: usize,
@@ -135,11 +154,6 @@ fn attach(
         Ok(port) => port,
         Err(source) => return Err(AssembleError::Tap { endpoint, source }),
     };
-    let plug = match kind {
-        NodeKind::Qemu(_) => {
-            Plug::TapBridge { theirs: format!("q{number}"), bridge: format!("b{number}"), ours }
-        }
-        _ => Plug::NodeTap(ours),
-    };
+    let plug = Plug::TapBridge { theirs: format!("q{number}"), bridge: format!("b{number}"), ours };
     Ok((EndpointSpec::port(endpoint, port), plug))
 }

@@ -1,12 +1,14 @@
-//! Node configuration as one shell script: host name, addresses, bridges, routes.
+//! Configuration of a virtual machine as one shell script: host name, addresses, bridges, routes.
 //!
 //! Purpose: what the topology file says about a node becomes commands of iproute2, so that users
 //! write none. Interfaces are found by their hardware address, never by the name the guest's
-//! kernel chose, and then carry the name of the file.
+//! kernel chose, and then carry the name of the file. (Namespace nodes are configured from outside,
+//! see [`crate::namespace`].)
 //!
 //! Assumes a POSIX shell with `ip` (iproute2 or busybox with its `ip`) and `/sys/class/net`.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use tapestry_topologies::resolved::{Node, Topology};
 
@@ -16,7 +18,8 @@ pub fn script(topology: &Topology, node: usize) -> String {
     let node = &topology.nodes[node];
     let mut out = String::from("set -e\n");
     let _ = writeln!(out, "hostname {}", quote(&node.hostname));
-    hosts(topology, node, &mut out);
+    let hosts = hosts(&known_hosts(topology), node);
+    let _ = writeln!(out, "mkdir -p /etc; cat > /etc/hosts <<'END_OF_HOSTS'\n{hosts}END_OF_HOSTS");
     out.push_str("ip link set dev lo up\n");
     if !node.interfaces.is_empty() {
         out.push_str(FIND);
@@ -123,34 +126,42 @@ fn addresses(
     }
 }
 
-/// `/etc/hosts` with every node that has an address, by node name and host name.
-fn hosts(topology: &Topology, me: &Node, out: &mut String) {
-    let _ = writeln!(out, "mkdir -p /etc; cat > /etc/hosts <<'END_OF_HOSTS'");
-    let _ = writeln!(out, "127.0.0.1 localhost\n::1 localhost ip6-localhost");
+/// The lines of `/etc/hosts` that all nodes share: every node that has an address, by node name and
+/// host name.
+pub fn known_hosts(topology: &Topology) -> String {
+    let mut out = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
     for node in &topology.nodes {
-        let on_interfaces = node.interfaces.iter().map(|i| (&i.ipv4, &i.ipv6));
-        let on_bridges = node.bridges.iter().map(|b| (&b.ipv4, &b.ipv6));
-        let names = if node.hostname == node.name {
-            node.name.clone()
-        } else {
-            format!("{} {}", node.name, node.hostname)
-        };
-        let mut known = false;
-        for (ipv4, ipv6) in on_interfaces.chain(on_bridges) {
-            for address in ipv4 {
-                let _ = writeln!(out, "{} {names}", address.address);
-                known = true;
-            }
-            for address in ipv6 {
-                let _ = writeln!(out, "{} {names}", address.address);
-                known = true;
-            }
-        }
-        if !known && node.name == me.name {
-            let _ = writeln!(out, "127.0.1.1 {names}");
+        for address in addresses_of(node) {
+            let _ = writeln!(out, "{address} {}", names(node));
         }
     }
-    out.push_str("END_OF_HOSTS\n");
+    out
+}
+
+/// `/etc/hosts` of one node. `known` is what [`known_hosts`] gives.
+pub fn hosts(known: &str, node: &Node) -> String {
+    let mut out = known.to_owned();
+    if addresses_of(node).next().is_none() {
+        let _ = writeln!(out, "127.0.1.1 {}", names(node));
+    }
+    out
+}
+
+fn addresses_of(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let on_interfaces = node.interfaces.iter().map(|i| (&i.ipv4, &i.ipv6));
+    let on_bridges = node.bridges.iter().map(|b| (&b.ipv4, &b.ipv6));
+    on_interfaces.chain(on_bridges).flat_map(|(ipv4, ipv6)| {
+        let ipv4 = ipv4.iter().map(|net| IpAddr::V4(net.address));
+        ipv4.chain(ipv6.iter().map(|net| IpAddr::V6(net.address)))
+    })
+}
+
+fn names(node: &Node) -> String {
+    if node.hostname == node.name {
+        node.name.clone()
+    } else {
+        format!("{} {}", node.name, node.hostname)
+    }
 }
 
 /// A word for the shell.

@@ -16,12 +16,15 @@ use tapestry_realtime::{
     SpinPolicy, StartError, WallClock,
 };
 use tapestry_topologies::resolved::{NodeKind, Qemu, Topology};
+use tokio::sync::Semaphore;
 
 use crate::assemble::{AssembleError, Assembly, assemble};
+use crate::configure;
 use crate::event::{Event, Events};
 use crate::forwarder::{self, ForwarderError};
+use crate::namespace::NodeNet;
 use crate::net::{LabNet, NetError};
-use crate::node::{Ground, NodeError, Prepared, RunningNode, bring_up};
+use crate::node::{Footing, Ground, NodeError, Prepared, RunningNode, bring_up};
 use crate::results::NodeReport;
 
 /// Why a lab did not start.
@@ -206,7 +209,7 @@ impl Lab {
         events: Events,
     ) -> Result<(Self, Assembled), LabError> {
         let net = LabNet::open().await?;
-        let Assembly { links, devices, plugs } = assemble(&topology)?;
+        let Assembly { links, devices, plugs, networks } = assemble(&topology)?;
         let (plane, foreign) = match &options.forwarder {
             Some(program) => (None, Some(forwarder::start(program, &links)?)),
             None => {
@@ -249,7 +252,7 @@ impl Lab {
             reports,
             net,
         };
-        Ok((lab, Assembled { plugs }))
+        Ok((lab, Assembled { plugs, networks }))
     }
 
     /// Brings all nodes up side by side. Returns the errors of those that did not come up.
@@ -265,18 +268,24 @@ impl Lab {
             net: &self.net,
             directory: &self.directory,
             events: &events,
+            hosts: configure::known_hosts(&topology),
+            turns: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         };
         let mut coming: FuturesUnordered<_> = assembled
             .plugs
             .into_iter()
+            .zip(assembled.networks)
             .zip(prepared)
             .enumerate()
-            .filter(|(index, _)| {
-                matches!(topology.nodes[*index].kind, NodeKind::Qemu(_) | NodeKind::Netns)
-            })
-            .map(|(index, (plugs, prepared))| {
+            .filter_map(|(index, ((plugs, network), prepared))| {
+                // In-process nodes are there with the data plane.
+                let footing = match (prepared, network) {
+                    (Some(prepared), _) => Footing::Machine(prepared, plugs),
+                    (None, Some(network)) => Footing::Namespace(network),
+                    (None, None) => return None,
+                };
                 let ground = &ground;
-                async move { (index, bring_up(ground, index, prepared, plugs).await) }
+                Some(async move { (index, bring_up(ground, index, footing).await) })
             })
             .collect();
         let mut errors = Vec::new();
@@ -382,4 +391,5 @@ impl Lab {
 /// What connects nodes to the data plane, until they boot.
 pub struct Assembled {
     plugs: Vec<Vec<crate::node::Plug>>,
+    networks: Vec<Option<NodeNet>>,
 }

@@ -15,6 +15,7 @@ pub mod forwarder;
 pub mod host;
 pub mod keep;
 pub mod lab;
+pub mod namespace;
 pub mod net;
 pub mod node;
 pub mod rates;

@@ -8,7 +8,6 @@
 //! Reference: `ip-link(8)`, `rtnetlink(7)`.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::link::BridgeStpState;
@@ -31,8 +30,16 @@ pub enum NetError {
         source: rtnetlink::Error,
     },
     /// An interface is not there.
-    #[error("there is no interface {0} in the lab's network namespace")]
+    #[error("there is no interface {0} in the network namespace")]
     Missing(String),
+    /// A route does not make sense.
+    #[error("cannot add the route {to}: {error}; check its `via`")]
+    Route {
+        /// The destination.
+        to: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// A setting under `/proc/sys` could not be written.
     #[error("cannot set {path}: {source}")]
     Sysctl {
@@ -55,9 +62,7 @@ impl LabNet {
     ///
     /// Must be called inside a tokio runtime, which then drives the netlink connection.
     pub async fn open() -> Result<Self, NetError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
-        tokio::spawn(connection);
-        let net = Self { handle };
+        let net = Self::connect()?;
         for (path, value) in [
             ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
             // Ten datagrams, the default, is less than one burst of a guest.
@@ -73,6 +78,19 @@ impl LabNet {
         }
         net.set_up("lo").await?;
         Ok(net)
+    }
+
+    /// Opens the namespace of the calling thread as it is.
+    ///
+    /// Must be called inside a tokio runtime, which then drives the netlink connection.
+    pub(crate) fn connect() -> Result<Self, NetError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Joins interfaces by a new bridge and sets all of them up.
@@ -100,22 +118,6 @@ impl LabNet {
         Ok(())
     }
 
-    /// Gives an interface its hardware address and moves it into another network namespace.
-    pub async fn move_to(
-        &self,
-        name: &str,
-        address: [u8; 6],
-        namespace: BorrowedFd<'_>,
-    ) -> Result<(), NetError> {
-        let index = self.index(name).await?;
-        let change = LinkUnspec::new_with_index(index).address(address.to_vec()).build();
-        let set = self.handle.link().set(change).execute().await;
-        set.map_err(failed("give its hardware address to", name))?;
-        let change = LinkUnspec::new_with_index(index).setns_by_fd(namespace.as_raw_fd()).build();
-        let set = self.handle.link().set(change).execute().await;
-        set.map_err(failed("move to its node", name))
-    }
-
     /// Sets an interface up.
     pub async fn set_up(&self, name: &str) -> Result<(), NetError> {
         let index = self.index(name).await?;
@@ -123,7 +125,7 @@ impl LabNet {
         self.handle.link().set(change).execute().await.map_err(failed("set up", name))
     }
 
-    async fn index(&self, name: &str) -> Result<u32, NetError> {
+    pub(crate) async fn index(&self, name: &str) -> Result<u32, NetError> {
         let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
         match links.try_next().await {
             Ok(Some(link)) => Ok(link.header.index),
@@ -135,7 +137,10 @@ impl LabNet {
     }
 }
 
-fn failed(what: &'static str, interface: &str) -> impl FnOnce(rtnetlink::Error) -> NetError {
+pub(crate) fn failed(
+    what: &'static str,
+    interface: &str,
+) -> impl FnOnce(rtnetlink::Error) -> NetError {
     let interface = interface.to_owned();
     move |source| NetError::Netlink { what, interface, source }
 }

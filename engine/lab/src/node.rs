@@ -1,7 +1,7 @@
 //! A node of a running lab: what it is made of, its shell, and how it comes up and goes.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tapestry_guests::accel;
@@ -10,10 +10,12 @@ use tapestry_guests::netns::{NetnsError, NetnsNode, NodeSpec};
 use tapestry_guests::os::{self, Os};
 use tapestry_guests::qemu::{self, Backend, Guest, GuestSpec, Nic, StartError};
 use tapestry_guests::shell::{CommandError, LoginError, LoginOptions, RunOptions, Shell};
-use tapestry_topologies::resolved::{Qemu, Topology};
+use tapestry_topologies::resolved::{NodeKind, Topology};
+use tokio::sync::Semaphore;
 
 use crate::configure;
 use crate::event::{Event, Events};
+use crate::namespace::NodeNet;
 use crate::net::{LabNet, NetError};
 
 /// How one interface of a node reaches its port.
@@ -30,8 +32,8 @@ pub enum Plug {
     },
     /// QEMU's end of a datagram socketpair.
     Socket(OwnedFd),
-    /// The port's TAP, which becomes the node's interface.
-    NodeTap(String),
+    /// The port's TAP, which is the node's interface already.
+    InNode,
     /// Nothing: the node is in-process, a part of the data plane.
     InProcess,
 }
@@ -75,16 +77,6 @@ pub enum NodeError {
         status: u8,
         /// The end of its output.
         output: String,
-    },
-    /// A node's namespace could not be opened.
-    #[error("node {node}: cannot open its network namespace {path}: {source}")]
-    Namespace {
-        /// The node.
-        node: String,
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
     },
 }
 
@@ -170,6 +162,11 @@ pub struct Ground<'a> {
     pub directory: &'a Path,
     /// Where events go.
     pub events: &'a Events,
+    /// The lines of `/etc/hosts` that all nodes share.
+    pub hosts: String,
+    /// Namespace nodes start in turns, as many at a time as there are cores: each is a burst of work
+    /// for the processor, and hundreds at once would only be in each other's way.
+    pub turns: Semaphore,
 }
 
 impl std::fmt::Debug for Events {
@@ -189,21 +186,35 @@ pub struct Prepared {
     pub accel: accel::Resolved,
 }
 
+/// What is there before a node is started.
+#[derive(Debug)]
+pub enum Footing {
+    /// A virtual machine's image, and what its interfaces plug into.
+    Machine(Prepared, Vec<Plug>),
+    /// A namespace node's network.
+    Namespace(NodeNet),
+}
+
 /// Brings node `index` up: starts it, waits for its shell, configures it, runs its `init`.
 pub async fn bring_up(
     ground: &Ground<'_>,
     index: usize,
-    prepared: Option<Prepared>,
-    plugs: Vec<Plug>,
+    footing: Footing,
 ) -> Result<RunningNode, NodeError> {
-    use tapestry_topologies::resolved::NodeKind;
     let node = &ground.topology.nodes[index];
-    let started = Instant::now();
-    let (machine, shell) = match (&node.kind, prepared) {
-        (NodeKind::Qemu(qemu), Some(prepared)) => {
-            start_qemu(ground, index, qemu, prepared, plugs).await?
+    let (started, machine, shell) = match footing {
+        Footing::Machine(prepared, plugs) => {
+            let started = Instant::now();
+            let (machine, shell) = start_qemu(ground, index, prepared, plugs).await?;
+            (started, machine, shell)
         }
-        _ => start_netns(ground, index, plugs).await?,
+        Footing::Namespace(network) => {
+            // Nobody closes the semaphore.
+            let _turn = ground.turns.acquire().await;
+            let started = Instant::now();
+            let (machine, shell) = start_netns(ground, index, network).await?;
+            (started, machine, shell)
+        }
     };
     let boot_seconds = started.elapsed().as_secs_f64();
     let configured = Instant::now();
@@ -230,11 +241,13 @@ pub async fn bring_up(
 async fn start_qemu(
     ground: &Ground<'_>,
     index: usize,
-    qemu: &Qemu,
     prepared: Prepared,
     plugs: Vec<Plug>,
 ) -> Result<(Machine, Shell), NodeError> {
     let node = &ground.topology.nodes[index];
+    let NodeKind::Qemu(qemu) = &node.kind else {
+        unreachable!("only virtual machines are prepared")
+    };
     let mut nics = Vec::new();
     let mut bridges = Vec::new();
     for (interface, plug) in node.interfaces.iter().zip(plugs) {
@@ -244,7 +257,7 @@ async fn start_qemu(
                 Backend::Tap(theirs)
             }
             Plug::Socket(fd) => Backend::Dgram(fd),
-            Plug::NodeTap(_) | Plug::InProcess => {
+            Plug::InNode | Plug::InProcess => {
                 unreachable!("a virtual machine's interfaces are TAPs or sockets")
             }
         };
@@ -296,30 +309,23 @@ async fn start_qemu(
 async fn start_netns(
     ground: &Ground<'_>,
     index: usize,
-    plugs: Vec<Plug>,
+    network: NodeNet,
 ) -> Result<(Machine, Shell), NodeError> {
     /// A shell in a namespace answers at once; on a very busy machine, after seconds.
     const LOGIN: Duration = Duration::from_secs(30);
     let node = &ground.topology.nodes[index];
-    let spec = NodeSpec { node: node.name.clone(), hostname: node.hostname.clone() };
-    let (netns, stream) = NetnsNode::start(Path::new("/proc/self/exe"), &spec).await?;
-    ground.events.emit(&Event::NodeStarted { node: node.name.clone(), kind: "netns".into() });
-    let init = netns.init_pid();
-    let path = PathBuf::from(format!("/proc/{init}/ns/net"));
-    let namespace = std::fs::File::open(&path).map_err(|source| NodeError::Namespace {
+    let configured = network.configure(node).await;
+    configured
+        .map_err(|source| NodeError::Net { node: node.name.clone(), source: Box::new(source) })?;
+    let spec = NodeSpec {
         node: node.name.clone(),
-        path,
-        source,
-    })?;
-    for (interface, plug) in node.interfaces.iter().zip(plugs) {
-        if let Plug::NodeTap(name) = plug {
-            let moved = ground.net.move_to(&name, interface.mac.0, namespace.as_fd()).await;
-            moved.map_err(|source| NodeError::Net {
-                node: node.name.clone(),
-                source: Box::new(source),
-            })?;
-        }
-    }
+        hostname: node.hostname.clone(),
+        hosts: configure::hosts(&ground.hosts, node),
+    };
+    let program = Path::new("/proc/self/exe");
+    let (netns, stream) = NetnsNode::start(program, &spec, network.as_fd()).await?;
+    let init = netns.init_pid();
+    ground.events.emit(&Event::NodeStarted { node: node.name.clone(), kind: "netns".into() });
     let shell = login(ground, &node.name, stream, &os::PLAIN, LOGIN)
         .await
         .map_err(|error| NodeError::Login { error, post_mortem: None })?;
@@ -346,13 +352,11 @@ async fn configure_node(
 ) -> Result<(), NodeError> {
     let node = &ground.topology.nodes[index];
     let options = RunOptions { output_limit: 64 << 10, ..RunOptions::default() };
-    let mut script = configure::script(ground.topology, index);
-    if matches!(machine, Machine::Netns { .. }) {
-        // The host name is the namespace's own already; `hostname` may not be installed.
-        script =
-            script.lines().filter(|l| !l.starts_with("hostname ")).collect::<Vec<_>>().join("\n");
-    }
-    let commands = std::iter::once(("its configuration".to_owned(), script))
+    // A namespace node's network is configured from outside.
+    let script = matches!(machine, Machine::Qemu(_))
+        .then(|| ("its configuration".to_owned(), configure::script(ground.topology, index)));
+    let commands = script
+        .into_iter()
         .chain(node.init.iter().map(|text| (format!("init command `{text}`"), text.clone())));
     for (what, text) in commands {
         let finished = shell.run(&text, &options).await?;

@@ -1,7 +1,9 @@
 //! The helper process of a namespace node: makes the namespaces, then is the node's process 1.
 #![allow(unsafe_code)]
 
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -13,12 +15,12 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, sethostname};
 use super::filesystem::enter_private_view;
 use super::{NodeSpec, Report};
 
-/// Runs as the helper. `argument` is the JSON of a [`NodeSpec`]; standard input and output are the
-/// socket for the node's shell, standard error carries the report.
+/// Runs as the helper. Standard input and output are the socket for the node's shell, on which a
+/// [`NodeSpec`] comes first; standard error carries the report.
 ///
 /// Must be called before any thread is started.
-pub fn main(argument: &str) -> ExitCode {
-    match serde_json::from_str(argument) {
+pub fn main() -> ExitCode {
+    match read_spec() {
         Ok(spec) => match helper(&spec) {
             Ok(code) => code,
             Err(reason) => {
@@ -27,21 +29,33 @@ pub fn main(argument: &str) -> ExitCode {
             }
         },
         Err(error) => {
-            report(&Report::Failed { reason: format!("wrong helper argument: {error}") });
+            report(&Report::Failed {
+                reason: format!("its helper was not told what to do: {error}"),
+            });
             ExitCode::FAILURE
         }
     }
 }
 
+/// Reads exactly the specification: what follows is the shell's. (Standard input itself would read
+/// ahead.)
+fn read_spec() -> io::Result<NodeSpec> {
+    let mut socket = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut length = [0; 4];
+    socket.read_exact(&mut length)?;
+    let mut json = vec![0; u32::from_be_bytes(length) as usize];
+    socket.read_exact(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
+}
+
 fn report(report: &Report) {
     if let Ok(line) = serde_json::to_string(report) {
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
 fn helper(spec: &NodeSpec) -> Result<ExitCode, String> {
-    let flags = CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWNS
+    let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
@@ -52,7 +66,7 @@ fn helper(spec: &NodeSpec) -> Result<ExitCode, String> {
     match unsafe { fork() }.map_err(|errno| format!("cannot fork: {errno}"))? {
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            match process_one(own) {
+            match process_one(own, &spec.hosts) {
                 Ok(code) => Ok(code),
                 Err(reason) => Err(reason),
             }
@@ -68,13 +82,14 @@ fn helper(spec: &NodeSpec) -> Result<ExitCode, String> {
 }
 
 /// Process 1 of the node: starts the shell and reaps whoever is left without a parent.
-fn process_one(helper: Pid) -> Result<ExitCode, String> {
+fn process_one(helper: Pid, hosts: &str) -> Result<ExitCode, String> {
     // The number by which the lab knows this process is that of the outer PID namespace.
-    let outer = std::fs::read_link("/proc/self")
+    let outer = fs::read_link("/proc/self")
         .ok()
         .and_then(|link| link.to_str()?.parse().ok())
         .unwrap_or(helper.as_raw().cast_unsigned());
     let view = enter_private_view().map_err(|error| error.to_string())?;
+    fs::write("/etc/hosts", hosts).map_err(|error| format!("cannot write /etc/hosts: {error}"))?;
     let shell = Command::new("/bin/sh")
         .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())
@@ -106,14 +121,13 @@ fn process_one(helper: Pid) -> Result<ExitCode, String> {
 }
 
 fn dup_of_stdout() -> Result<Stdio, String> {
-    use std::os::fd::AsFd;
-    let copy = std::io::stdout().as_fd().try_clone_to_owned();
+    let copy = io::stdout().as_fd().try_clone_to_owned();
     copy.map(Stdio::from).map_err(|error| format!("cannot copy the shell's socket: {error}"))
 }
 
 /// Only the shell may hold its socket, and nobody the report's pipe, so that their ends are seen.
 fn release_standard_streams() {
-    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);

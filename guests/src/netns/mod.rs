@@ -7,8 +7,9 @@
 //!
 //! Shape: the lab runs this program's own binary once more with [`HELPER_ARGUMENT`]; that process
 //! makes the namespaces, forks the node's process 1 (which only reaps), and that one starts a shell
-//! on the socket it was given. The lab moves the node's TAPs into its network namespace and talks
-//! to the shell through the same proxy as to a virtual machine's console.
+//! on the socket it was given. Only the network namespace is there before: the lab has made it, with
+//! the node's TAPs in it, and configured it. The lab talks to the shell through the same proxy as to
+//! a virtual machine's console.
 //!
 //! Assumes the caller is inside the lab's sandbox (root, or root of its user namespace).
 //!
@@ -20,14 +21,14 @@
 mod filesystem;
 mod init;
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -37,16 +38,19 @@ pub use init::main as helper_main;
 /// First argument that makes the program the helper of a node instead of itself.
 ///
 /// The program's `main` must look for it before anything else and, when it is there, call
-/// [`helper_main`] with the next argument.
+/// [`helper_main`].
 pub const HELPER_ARGUMENT: &str = "__node";
 
-/// What the helper needs to know.
+/// What the helper needs to know: a big-endian `u32` length and so many bytes of JSON, the first thing
+/// on the socket that becomes the shell's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
     /// Name of the node, for messages.
     pub node: String,
     /// Host name inside.
     pub hostname: String,
+    /// Content of `/etc/hosts`.
+    pub hosts: String,
 }
 
 /// Why a namespace node could not be started.
@@ -89,31 +93,59 @@ enum Report {
     Failed { reason: String },
 }
 
+/// Starts a program inside a network namespace.
+///
+/// A child is born in the namespace of the thread that starts it. That thread has no way back to
+/// where it came from, so it is one that ends.
+fn spawn_in(network: BorrowedFd<'_>, command: &mut Command) -> io::Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let spawn = || {
+        let _inside = runtime.enter();
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        command.spawn()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("spawn".into()).spawn_scoped(scope, spawn)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
+}
+
 impl NetnsNode {
-    /// Starts a node and waits until it stands; returns it and the stream its shell answers on.
+    /// Starts a node in the network namespace `network` and waits until it stands; returns it and
+    /// the stream its shell answers on. The namespace is the node's from then on and dies with it,
+    /// once the caller has closed `network`.
     ///
+    /// Must be called inside a tokio runtime.
     /// `program` is a binary whose `main` honours [`HELPER_ARGUMENT`]: for `tapestry` itself,
     /// `/proc/self/exe`.
-    pub async fn start(program: &Path, spec: &NodeSpec) -> Result<(Self, UnixStream), NetnsError> {
+    pub async fn start(
+        program: &Path,
+        spec: &NodeSpec,
+        network: BorrowedFd<'_>,
+    ) -> Result<(Self, UnixStream), NetnsError> {
         let node = || spec.node.clone();
         let spawn_error =
             |source| NetnsError::Spawn { node: node(), program: program.to_owned(), source };
-        let (ours, theirs) = UnixStream::pair().map_err(spawn_error)?;
+        let (mut ours, theirs) = UnixStream::pair().map_err(spawn_error)?;
         let theirs = OwnedFd::from(theirs.into_std().map_err(spawn_error)?);
         nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))
             .map_err(|errno| spawn_error(errno.into()))?;
         let their_output = theirs.try_clone().map_err(spawn_error)?;
-        let json = serde_json::to_string(spec).map_err(|error| spawn_error(error.into()))?;
+        let json = serde_json::to_vec(spec).map_err(|error| spawn_error(error.into()))?;
+        let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
 
-        let mut helper = Command::new(program)
-            .args([OsString::from(HELPER_ARGUMENT), OsString::from(json)])
+        let mut command = Command::new(program);
+        command
+            .arg(HELPER_ARGUMENT)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(their_output))
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(spawn_error)?;
+            .kill_on_drop(true);
+        let mut helper = spawn_in(network, &mut command).map_err(spawn_error)?;
+        // A helper that cannot take it says why, or nothing.
+        let _ = ours.write_all(&length.to_be_bytes()).await;
+        let _ = ours.write_all(&json).await;
         let mut said = String::new();
         if let Some(stderr) = helper.stderr.take() {
             // The helper closes its standard error once it has reported.

@@ -48,7 +48,7 @@ const PROGRAM: &str = include_str!("agent.sh");
 /// it out of most histories.
 pub(super) fn loader(setup: &str, load: &Key) -> String {
     format!(
-        " stty raw -echo 2>/dev/null;stty 115200 2>/dev/null;{setup}exec sh -c 'printf \"\\036{load} load\\037\";\
+        " [ -t 0 ]&&{{ stty raw -echo;stty 115200;}} 2>/dev/null;{setup}exec sh -c 'printf \"\\036{load} load\\037\";\
          n=$(printf \"\\n.\");n=${{n%.}};\
          while IFS= read -r l&&[ \"$l\" != . ];do a=\"$a$l$n\";done;eval \"$a\"'\n"
     )
