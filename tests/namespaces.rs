@@ -222,7 +222,7 @@ nodes: { a: { kind: netns } }
 tasks:
   - name: start
     # A daemon as it should be: a session of its own, no terminal, the starter gone.
-    run: { a: 'setsid sleep 98765 > /dev/null 2>&1 < /dev/null & echo started' }
+    run: { a: 'setsid sleep 98765 > /dev/null 2>&1 < /dev/null & until pidof sleep > /dev/null; do :; done; echo started' }
   - name: later
     run: { a: 'pidof sleep > /dev/null && echo still there; sleep 2' }
 ",

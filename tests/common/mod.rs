@@ -373,7 +373,7 @@ fn able(lack: Option<&String>) -> bool {
 }
 
 /// Says why this test does not run here; past the harness, which hides what passing tests print.
-fn not_tested(why: &str) {
+pub fn not_tested(why: &str) {
     let test = std::thread::current();
     let _ = writeln!(std::io::stderr(), "{}: not tested: {why}", test.name().unwrap_or("a test"));
 }

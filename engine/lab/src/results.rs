@@ -76,6 +76,9 @@ pub struct Results {
     pub expectations: Vec<ExpectationReport>,
     /// Links with their counters.
     pub links: serde_json::Value,
+    /// Interfaces that went down, came back or were deleted while the data plane ran, with link,
+    /// `node:interface` and time.
+    pub notices: serde_json::Value,
     /// Captures with their files and what they had to skip.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub captures: serde_json::Value,

@@ -175,6 +175,7 @@ pub async fn run(
         metrics: known.metrics,
         expectations: known.expectations,
         links: to_json(final_report.as_ref().map(|report| &report.snapshot.links)),
+        notices: to_json(final_report.as_ref().map(|report| &report.snapshot.notices)),
         captures: to_json(final_report.as_ref().map(|report| &report.captures)),
         lateness: to_json(final_report.as_ref().map(|report| &report.snapshot.lateness)),
         host: Some(usage),

@@ -181,8 +181,10 @@ impl Worker {
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         loop {
             self.turns += 1;
-            if self.messages && self.handle_messages().is_break() {
-                return Ok(());
+            if self.messages
+                && let ControlFlow::Break(ended) = self.handle_messages()
+            {
+                return ended;
             }
             self.run_timers(self.parts.clock.now())?;
             for index in self.starved.drain(..) {
@@ -403,7 +405,7 @@ impl Worker {
             .map_err(|errno| Failure::Wait { links: self.link_names(), message: errno.to_string() })
     }
 
-    fn handle_messages(&mut self) -> ControlFlow<()> {
+    fn handle_messages(&mut self) -> ControlFlow<Result<(), Failure>> {
         self.messages = false;
         // Cleared first: a message sent from now on makes a new edge.
         let _ = self.parts.wake.read();
@@ -411,12 +413,17 @@ impl Worker {
             match message {
                 Message::Control { link, control, done } => {
                     self.apply(link, control);
+                    // A change runs what was due before it; what that released must not wait for
+                    // the next event.
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
                     let _ = done.send(());
                 }
                 // Whoever asked may have given up meanwhile.
                 Message::Snapshot(reply) => drop(reply.send(self.state())),
                 Message::ResetLateness => self.ledger = Ledger::new(),
-                Message::Stop => return ControlFlow::Break(()),
+                Message::Stop => return ControlFlow::Break(Ok(())),
             }
         }
         ControlFlow::Continue(())

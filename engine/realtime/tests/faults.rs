@@ -208,3 +208,74 @@ fn a_guest_that_died_is_noticed_by_the_next_frame() {
     assert_eq!(port.counters.tx_drops.of(PortDrop::InterfaceGone), 10);
     assert_accounted(&plane.stop().snapshot);
 }
+
+#[test]
+fn noise_from_a_guest_is_counted_and_the_link_goes_on() {
+    const DATAGRAMS: u64 = 3_000;
+    let (plane, guest, end) = socket_link();
+    // xorshift64: any noise will do, but the same each time.
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = move || {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        noise
+    };
+    for _ in 0..DATAGRAMS {
+        let length = (draw() % 4_000) as usize;
+        let bytes: Vec<u8> = (0..length).map(|_| draw() as u8).collect();
+        guest.send(&bytes).unwrap();
+    }
+    guest.send(&frame(7)).unwrap();
+    let snapshot = wait_until(&plane, |s| s.frames_offered() == DATAGRAMS + 1);
+    assert_accounted(&snapshot);
+    let station = &snapshot.links[0].endpoints[0].station;
+    // Some have no header, most are longer than the link takes, all others pass.
+    assert!(station.tx_dropped.total() > DATAGRAMS / 2, "{station:?}");
+    let passed = station.transmitted.frames;
+    assert!(passed > DATAGRAMS / 4, "{station:?}");
+    assert_eq!(passed + station.tx_dropped.total(), DATAGRAMS + 1);
+    let last = (0..passed).filter_map(|_| end.receive(PATIENCE)).last();
+    assert_eq!(last, Some(frame(7)));
+    assert!(plane.stop().failure.is_none());
+}
+
+#[test]
+fn a_flood_costs_bounded_memory_and_leaves_the_neighbours_their_turn() {
+    const FLOOD: u32 = 60_000;
+    const FRAME_BYTES: usize = 1_514;
+    let (flooded, flooded_ends) = memory_link(pair("flooded", SimTime::from_millis(1)));
+    let (quiet, quiet_ends) = memory_link(pair("quiet", SimTime::ZERO));
+    let mut config = DataPlaneConfig::new(WallClock::start(), vec![flooded, quiet]);
+    config.workers = 1;
+    config.memory_limit = 1 << 20;
+    let plane = DataPlane::start(config).unwrap();
+    // Nobody takes what is flooded: the worst case for memory.
+    flooded_ends[1].set_capacity(0);
+    let flooder = flooded_ends[0].clone();
+    let flooding = std::thread::spawn(move || {
+        let mut bytes = vec![0xff; FRAME_BYTES];
+        bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        (0..FLOOD).for_each(|_| flooder.send(&bytes));
+    });
+    for i in 0..200 {
+        quiet_ends[0].send(&frame(i));
+        assert_eq!(quiet_ends[1].receive(PATIENCE), Some(frame(i)), "the neighbour is served");
+    }
+    flooding.join().unwrap();
+    let snapshot = wait_until(&plane, |s| {
+        let port = s.links[0].endpoints[0].port.as_ref();
+        port.is_some_and(|port| port.counters.rx_frames == u64::from(FLOOD))
+            && s.links[0].in_flight == 0
+    });
+    assert_accounted(&snapshot);
+    // What the flooded node does not take is lost by the emulator, which says so, and where.
+    let port = snapshot.links[0].endpoints[1].port.as_ref().unwrap();
+    let lost = port.counters.tx_drops.of(PortDrop::Backpressure);
+    assert!(port.counters.tx_pending * FRAME_BYTES as u64 <= 1 << 20, "{port:?}");
+    assert_eq!(snapshot.unintended_losses(), lost);
+    let places = snapshot.unintended_by_place();
+    assert!(places.iter().all(|(place, _)| place.contains("flooded-1:eth0")), "{places:?}");
+    assert_eq!(lost > 0, !places.is_empty());
+    assert!(plane.stop().failure.is_none());
+}

@@ -1,0 +1,132 @@
+//! What nodes may do to their own interfaces and to the medium while traffic runs: the lab goes on,
+//! nothing is lost unsaid, and what happened is named with node and link.
+
+mod common;
+
+use common::{Place, have_program, have_root, patient};
+use serde_json::Value;
+
+/// Three links in a row of namespaces; the middle one's interfaces are played with. `n0` floods `n1`
+/// as fast as it can, so that traffic runs all the time.
+fn lab(mischief: &str) -> String {
+    patient(&format!(
+        r#"
+nodes: {{ "n[0-2]": {{ kind: netns, forwarding: true }} }}
+links:
+  - {{ pair: [n0, n1], name: played, ipv4: 10.9.0.0/24 }}
+  - {{ pair: [n1, n2], name: spared, ipv4: 10.9.1.0/24 }}
+tasks:
+  - name: flood
+    run:
+      n0: {{ name: flood, command: "ping -q -f 10.9.0.2", background: true, ready: PING }}
+  - name: mischief
+    run:
+      n1: "{mischief}"
+  - name: after
+    stop: flood
+    run:
+      n2: "ping -c 3 -i 0.2 -W 20 10.9.1.1"
+"#
+    ))
+}
+
+/// The states that the notices tell of an endpoint, in order.
+fn states(results: &common::Results, endpoint: &str) -> Vec<String> {
+    let notices = results.0["notices"].as_array().expect("a list of notices");
+    let of_it = notices.iter().filter(|notice| notice["endpoint"] == endpoint);
+    of_it
+        .map(|notice| {
+            assert_eq!(notice["link"], "played", "{notice:#}");
+            notice["state"].as_str().expect("a state").to_owned()
+        })
+        .collect()
+}
+
+/// Frames of link `link` that endpoint `end` handed over: those counted at the station are those the
+/// port has, and each of them is sent, pending or dropped with a reason.
+fn assert_port_accounted(results: &common::Results, link: usize, end: usize) {
+    let endpoint = &results.0["links"][link]["endpoints"][end];
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{endpoint:#}"));
+    let sum = |drops: &Value| drops.as_object().map_or(0, |d| d.values().map(count).sum::<u64>());
+    let (station, port) = (&endpoint["station"], &endpoint["port"]);
+    let arrived = count(&port["tx_frames"]) + count(&port["tx_pending"]) + sum(&port["tx_drops"]);
+    assert_eq!(count(&station["delivered"]["frames"]), arrived, "{endpoint:#}");
+    assert_eq!(count(&station["offered"]["frames"]), count(&port["rx_frames"]), "{endpoint:#}");
+}
+
+fn run(mischief: &str) -> Option<common::Results> {
+    if !have_root() || !have_program("ping") {
+        return None;
+    }
+    let results = Place::new().run(&lab(mischief)).expect(0).results().passed();
+    for (link, end) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        assert_port_accounted(&results, link, end);
+    }
+    Some(results)
+}
+
+#[test]
+fn an_interface_set_down_under_traffic_is_named_and_comes_back() {
+    let Some(results) = run("ip link set eth0 down; sleep 1; ip link set eth0 up; sleep 1") else {
+        return;
+    };
+    let states = states(&results, "n1:eth0");
+    assert!(states.ends_with(&["down".to_owned(), "up".to_owned()]), "{states:?}");
+    let drops = &results.0["links"][0]["endpoints"][1]["port"]["tx_drops"];
+    assert!(drops.as_object().is_some_and(|drops| !drops.is_empty()), "{drops:#}");
+}
+
+#[test]
+fn an_interface_renamed_under_traffic_goes_on() {
+    let Some(results) =
+        run("ip link set eth0 down; ip link set eth0 name wan; ip link set wan up; sleep 1")
+    else {
+        return;
+    };
+    let port = &results.0["links"][0]["endpoints"][1]["port"];
+    assert_eq!(port["state"], "up", "{port:#}");
+    assert_eq!(port["interface"]["name"], "wan", "its counters are found by its new name");
+}
+
+#[test]
+fn an_interface_deleted_under_traffic_is_named_and_the_rest_goes_on() {
+    let Some(results) = run("ip link delete eth0; sleep 1") else {
+        return;
+    };
+    let states = states(&results, "n1:eth0");
+    assert_eq!(states.last().map(String::as_str), Some("gone"), "{states:?}");
+}
+
+#[test]
+fn noise_from_a_node_is_counted_and_the_lab_goes_on() {
+    if !have_root() || !have_program("python3") {
+        return;
+    }
+    let place = Place::new();
+    let ended = place.run(&patient(
+        r#"
+nodes: { "n[0-2]": { kind: netns }, sw: { kind: bridge } }
+links: [{ star: { center: sw, leaves: "n[0-2]" }, ipv4: 10.9.0.0/24 }]
+tasks:
+  - name: noise
+    run:
+      n0: |
+        python3 - <<'END'
+        import os, random, socket
+        noise = random.Random(1)
+        out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        out.bind(("eth0", 0))
+        for _ in range(2000):
+            out.send(noise.randbytes(noise.randrange(14, 1514)))
+        END
+  - name: after
+    run: { n1: "ping -c 1 -W 20 n2" }
+"#,
+    ));
+    let results = ended.expect(0).results().passed();
+    for (link, end) in [(0, 0), (1, 0), (2, 0)] {
+        let endpoint = &results.0["links"][link]["endpoints"][end];
+        let end = if endpoint["port"].is_null() { 1 - end } else { end };
+        assert_port_accounted(&results, link, end);
+    }
+}
