@@ -3,10 +3,10 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use common::host::{namespace_of_children, processes_in};
-use common::{Place, have_root, not_tested};
+use common::{Place, have_root, not_tested, says};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
@@ -34,7 +34,7 @@ fn workers(run: &common::Started) -> Vec<Scheduling> {
     tasks.filter_map(|task| scheduling(&task.path())).collect()
 }
 
-fn scheduling(task: &PathBuf) -> Option<Scheduling> {
+fn scheduling(task: &Path) -> Option<Scheduling> {
     let read = |file: &str| fs::read_to_string(task.join(file)).ok();
     if !read("comm")?.starts_with("data-plane-") {
         return None;
@@ -67,13 +67,15 @@ fn workers_have_the_priority_and_the_cpu_that_were_asked_for() {
     let mut run = place.begin_with(LAB, &["--realtime-priority", "7", "--pin", &cpu.to_string()]);
     let refused = run.wait_for("its beginning or its end", |run| {
         let began = common::has_event(&run.out, "task-started", "stay");
-        let refused = run.stderr().contains("cannot run workers at real-time priority 7");
+        let said = String::from_utf8_lossy(&run.stdout()).into_owned();
+        let refused = said.contains("cannot run workers at real-time priority 7");
         (began || refused).then_some(refused)
     });
     if refused {
         // The message says what to do, and nothing ran at another priority than asked for.
-        let ended = run.end().expect(1).says(&["RLIMIT_RTPRIO"]);
-        not_tested(ended.stderr.trim());
+        let errors = run.end().expect(1).results().errors();
+        says(&errors, &["RLIMIT_RTPRIO"]);
+        not_tested(&errors);
         return;
     }
     const SCHED_FIFO: i32 = 1;
@@ -104,5 +106,5 @@ fn a_cpu_that_is_not_there_is_named() {
     }
     let place = Place::new();
     let ended = place.run_with(LAB, &["--pin", "1023"]);
-    ended.expect(3).says(&["CPU 1023", "choose one"]);
+    says(&ended.expect(1).results().errors(), &["CPU 1023", "choose one"]);
 }

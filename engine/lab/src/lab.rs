@@ -280,7 +280,7 @@ impl Lab {
             .filter_map(|(index, ((plugs, network), prepared))| {
                 // In-process nodes are there with the data plane.
                 let footing = match (prepared, network) {
-                    (Some(prepared), _) => Footing::Machine(prepared, plugs),
+                    (Some(prepared), _) => Footing::Machine(Box::new(prepared), plugs),
                     (None, Some(network)) => Footing::Namespace(network),
                     (None, None) => return None,
                 };

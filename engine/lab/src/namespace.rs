@@ -65,12 +65,12 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// The netlink socket could not be opened.
-    #[error("node {node}: {source}")]
+    #[error("node {node}: cannot open a netlink socket: {source}")]
     Netlink {
         /// The node.
         node: String,
-        /// Why.
-        source: NetError,
+        /// The system's answer.
+        source: io::Error,
     },
 }
 

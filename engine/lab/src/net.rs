@@ -62,7 +62,7 @@ impl LabNet {
     ///
     /// Must be called inside a tokio runtime, which then drives the netlink connection.
     pub async fn open() -> Result<Self, NetError> {
-        let net = Self::connect()?;
+        let net = Self::connect().map_err(NetError::Socket)?;
         for (path, value) in [
             ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
             // Ten datagrams, the default, is less than one burst of a guest.
@@ -83,8 +83,8 @@ impl LabNet {
     /// Opens the namespace of the calling thread as it is.
     ///
     /// Must be called inside a tokio runtime, which then drives the netlink connection.
-    pub(crate) fn connect() -> Result<Self, NetError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
+    pub(crate) fn connect() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }

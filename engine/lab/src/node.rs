@@ -190,7 +190,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub enum Footing {
     /// A virtual machine's image, and what its interfaces plug into.
-    Machine(Prepared, Vec<Plug>),
+    Machine(Box<Prepared>, Vec<Plug>),
     /// A namespace node's network.
     Namespace(NodeNet),
 }
@@ -205,7 +205,7 @@ pub async fn bring_up(
     let (started, machine, shell) = match footing {
         Footing::Machine(prepared, plugs) => {
             let started = Instant::now();
-            let (machine, shell) = start_qemu(ground, index, prepared, plugs).await?;
+            let (machine, shell) = start_qemu(ground, index, *prepared, plugs).await?;
             (started, machine, shell)
         }
         Footing::Namespace(network) => {
