@@ -98,13 +98,18 @@ fn an_interface_deleted_under_traffic_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
-fn noise_from_a_node_is_counted_and_the_lab_goes_on() {
+fn a_flood_of_noise_is_counted_to_the_last_frame_and_the_lab_goes_on() {
     if !have_root() || !have_program("python3") {
         return;
     }
     let place = Place::new();
-    let ended = place.run(&patient(
+    // The node is faster than the emulator where that has no core of its own. What is lost so is
+    // allowed here, and must be counted.
+    let ended = place.run(
         r#"
+verdict:
+  { degraded_lateness_p99: 1h, invalid_lateness_p99: 1h, degraded_steal: 1,
+    degraded_unintended_loss: 1, invalid_unintended_loss: 1 }
 nodes: { "n[0-2]": { kind: netns }, sw: { kind: bridge } }
 links: [{ star: { center: sw, leaves: "n[0-2]" }, ipv4: 10.9.0.0/24 }]
 tasks:
@@ -122,11 +127,17 @@ tasks:
   - name: after
     run: { n1: "ping -c 1 -W 20 n2" }
 "#,
-    ));
+    );
     let results = ended.expect(0).results().passed();
     for (link, end) in [(0, 0), (1, 0), (2, 0)] {
         let endpoint = &results.0["links"][link]["endpoints"][end];
         let end = if endpoint["port"].is_null() { 1 - end } else { end };
         assert_port_accounted(&results, link, end);
     }
+    let ends = results.0["links"][0]["endpoints"].as_array().expect("endpoints");
+    let port = &ends.iter().find(|end| end["endpoint"] == "n0:eth0").expect("n0's end")["port"];
+    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{port:#}"));
+    let seen = count(&port["rx_frames"]);
+    let unseen = count(&port["interface"]["send_drops"]);
+    assert!(seen + unseen >= 2000, "{seen} read, {unseen} lost at the interface, of 2000");
 }

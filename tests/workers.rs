@@ -67,7 +67,7 @@ fn workers_have_the_priority_and_the_cpu_that_were_asked_for() {
     let mut run = place.begin_with(LAB, &["--realtime-priority", "7", "--pin", &cpu.to_string()]);
     let refused = run.wait_for("its beginning or its end", |run| {
         let began = common::has_event(&run.out, "task-started", "stay");
-        let said = String::from_utf8_lossy(&run.stdout()).into_owned();
+        let said = String::from_utf8_lossy(&run.stdout()).into_owned() + &run.stderr();
         let refused = said.contains("cannot run workers at real-time priority 7");
         (began || refused).then_some(refused)
     });
