@@ -106,5 +106,5 @@ fn a_cpu_that_is_not_there_is_named() {
     }
     let place = Place::new();
     let ended = place.run_with(LAB, &["--pin", "1023"]);
-    says(&ended.expect(1).results().errors(), &["CPU 1023", "choose one"]);
+    ended.expect(2).says(&["--pin 1023", "choose from"]);
 }
