@@ -28,11 +28,10 @@
 //! Reference: `ping(8)`, `iperf(1)` version 2, `ip(8)`.
 
 mod config;
+mod iperf;
 mod ping;
 mod shell;
-#[allow(dead_code)] // iperf is to come
 mod stack;
-#[allow(dead_code)] // iperf is to come
 mod tcp;
 
 use std::fmt;

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv6Address};
 use tapestry_core::SimTime;
@@ -30,6 +30,8 @@ pub(crate) struct Tcp {
     sockets: SocketSet<'static>,
     link: Link,
     due: Option<SimTime>,
+    /// Sockets that close by themselves.
+    released: Vec<SocketHandle>,
 }
 
 /// Packets to and from smoltcp, and buffers to write them to.
@@ -59,7 +61,13 @@ impl Tcp {
         let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::new(0, 0, 0, 1));
         let any = Ipv6Address::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         let _ = interface.routes_mut().add_default_ipv6_route(any);
-        Self { interface, sockets: SocketSet::new(Vec::new()), link, due: None }
+        Self {
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            link,
+            due: None,
+            released: Vec::new(),
+        }
     }
 
     /// A segment for the host.
@@ -129,6 +137,13 @@ impl Tcp {
         self.sockets.remove(handle);
     }
 
+    /// Closes a connection that nobody looks after any more, and forgets it once it is closed.
+    pub(crate) fn release(&mut self, now: SimTime, handle: SocketHandle) {
+        self.get(handle).close();
+        self.released.push(handle);
+        self.wake(now);
+    }
+
     /// Something is to be done at the next microsecond.
     pub(crate) fn wake(&mut self, now: SimTime) {
         let next = SimTime::from_micros(now.as_nanos() / 1_000) + TICK;
@@ -142,6 +157,15 @@ impl Tcp {
     fn poll(&mut self, now: SimTime) {
         let instant = Instant::from_micros((now.as_nanos() / 1_000).cast_signed());
         self.interface.poll(instant, &mut self.link, &mut self.sockets);
+        let sockets = &mut self.sockets;
+        self.released.retain(|&handle| {
+            let state = sockets.get_mut::<Socket<'_>>(handle).state();
+            let closed = matches!(state, State::Closed | State::TimeWait);
+            if closed {
+                sockets.remove(handle);
+            }
+            !closed
+        });
         self.due = self.interface.poll_at(instant, &self.sockets).map(|at| {
             let at = SimTime::from_micros(u64::try_from(at.total_micros()).unwrap_or(0));
             at.max(SimTime::from_micros(now.as_nanos() / 1_000) + TICK)

@@ -89,6 +89,7 @@ impl Lab {
     pub(crate) fn stop(&mut self, name: &str, id: CommandId) -> (u8, String) {
         let device = self.device(name);
         self.network.stop_command(self.now, device, id);
+        self.collect();
         self.wait(id)
     }
 
