@@ -20,7 +20,9 @@ use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::groups::{Shape, spread};
 use crate::meter::InterfaceMeter;
-use crate::plane::{DataPlane, Handle, Placed, PlacedEndpoint, PlacedPort, StartError};
+use crate::plane::{
+    DataPlane, Handle, Placed, PlacedDevice, PlacedEndpoint, PlacedPort, StartError,
+};
 use crate::poller::Poller;
 use crate::spec::{Attachment, DataPlaneConfig, DeviceKind, LinkSpec};
 use crate::spin::{SpinPolicy, Spinner};
@@ -65,18 +67,34 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     for (link, &worker) in links.into_iter().zip(&placement) {
         placed.push(drafts[worker].add_link(link, worker, &mut meters, &mut taps)?);
     }
-    for (device, place) in devices.iter().zip(taps.0) {
-        let Some((worker, ports)) = place else { continue };
-        match device.kind {
-            DeviceKind::Bridge => drafts[worker].builder.bridge(&ports)?,
-            DeviceKind::Hub => drafts[worker].builder.hub(&ports)?,
+    let mut placed_devices = Vec::with_capacity(devices.len());
+    for (device, place) in devices.into_iter().zip(taps.0) {
+        let place = match place {
+            None => None,
+            Some((worker, ports)) => {
+                let builder = &mut drafts[worker].builder;
+                let id = match device.kind {
+                    DeviceKind::Bridge => builder.bridge(&ports)?,
+                    DeviceKind::Hub => builder.hub(&ports)?,
+                    DeviceKind::Host(config) => builder.host(*config, &ports)?,
+                };
+                Some((worker, id))
+            }
         };
+        placed_devices.push(PlacedDevice { name: device.name, place });
     }
     let (report, failure) = watch::channel(None);
     let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();
     let (captures, recorders) = Captures::start(config.captures, &placed, &rings, clock)?;
-    let mut plane =
-        DataPlane { clock, workers: Vec::new(), links: placed, meters, failure, captures };
+    let mut plane = DataPlane {
+        clock,
+        workers: Vec::new(),
+        links: placed,
+        devices: placed_devices,
+        meters,
+        failure,
+        captures,
+    };
     for ((index, draft), recorder) in drafts.into_iter().enumerate().zip(recorders) {
         // On an error, dropping `plane` stops the workers started so far.
         plane.workers.push(draft.start(index, &settings, report.clone(), recorder)?);

@@ -35,7 +35,7 @@ pub use clock::WallClock;
 pub use failure::{Failure, FailureWatch};
 pub use ledger::Lateness;
 pub use meter::{InterfaceCounters, InterfaceMeter};
-pub use plane::{ControlError, DataPlane, StartError};
+pub use plane::{ControlError, DataPlane, HostCommand, HostCommandError, StartError};
 pub use poller::WaitBackend;
 pub use port::{
     MemoryEnd, MemoryPort, Port, PortCounters, PortDrop, PortDrops, PortState, Rx, SocketError,

@@ -11,8 +11,9 @@ use crossbeam_channel::{Sender, bounded};
 use nix::sys::eventfd::EventFd;
 use parking_lot::Mutex;
 use tapestry_core::{Clock, SimTime};
-use tapestry_models::{BuildError, LinkId};
+use tapestry_models::{BuildError, CommandError, CommandEvent, CommandId, DeviceId, LinkId};
 use thiserror::Error;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::assembly;
@@ -100,6 +101,7 @@ pub struct DataPlane {
     pub(crate) clock: WallClock,
     pub(crate) workers: Vec<Handle>,
     pub(crate) links: Vec<Placed>,
+    pub(crate) devices: Vec<PlacedDevice>,
     /// One per port, in the order of links and endpoints; `None` where it has no interface.
     pub(crate) meters: Vec<Option<InterfaceMeter>>,
     pub(crate) failure: watch::Receiver<Option<Failure>>,
@@ -122,6 +124,68 @@ pub(crate) struct Placed {
     pub(crate) worker: usize,
     pub(crate) id: LinkId,
     pub(crate) endpoints: Vec<PlacedEndpoint>,
+}
+
+/// Where an in-process device is; nowhere if it has no links.
+pub(crate) struct PlacedDevice {
+    pub(crate) name: String,
+    pub(crate) place: Option<(usize, DeviceId)>,
+}
+
+/// A command on an in-process host. Dropping it lets the command go on unheard.
+#[derive(Debug)]
+pub struct HostCommand {
+    id: CommandId,
+    device: DeviceId,
+    worker: Sender<Message>,
+    wake: Arc<EventFd>,
+    events: UnboundedReceiver<CommandEvent>,
+}
+
+impl HostCommand {
+    /// What the command does next; `None` behind its exit, or when its worker has ended.
+    pub async fn event(&mut self) -> Option<CommandEvent> {
+        self.events.recv().await
+    }
+
+    /// The same for a caller outside of an asynchronous context.
+    pub fn blocking_event(&mut self) -> Option<CommandEvent> {
+        self.events.blocking_recv()
+    }
+
+    /// Asks the command to end, as SIGINT does.
+    pub fn stop(&self) {
+        let message = Message::StopCommand { device: self.device, id: self.id };
+        if self.worker.send(message).is_ok() {
+            let _ = self.wake.write(1);
+        }
+    }
+}
+
+/// Why a command was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HostCommandError {
+    /// The device has no links, so no worker runs it, or there is no such device.
+    #[error("node `{node}` has no links, so nothing runs its commands; attach it to a link")]
+    NoWorker {
+        /// The node.
+        node: String,
+    },
+    /// The device is a bridge or hub.
+    #[error("node `{node}`: {source}")]
+    NoHost {
+        /// The node.
+        node: String,
+        /// What the network says.
+        source: CommandError,
+    },
+    /// The worker of the device has ended.
+    #[error("node `{node}` stands still because its worker has failed; see the run's failure")]
+    Ended {
+        /// The node.
+        node: String,
+    },
 }
 
 /// Where one end of a link is.
@@ -193,6 +257,34 @@ impl DataPlane {
         let (done, answer) = bounded(1);
         self.workers[placed.worker].tell(Message::Control { link: placed.id, control, done });
         answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })
+    }
+
+    /// Starts a command on the host with this index among [`DataPlaneConfig::devices`].
+    pub fn start_command(
+        &self,
+        device: usize,
+        text: &str,
+    ) -> Result<HostCommand, HostCommandError> {
+        let node = || self.devices.get(device).map_or_else(String::new, |d| d.name.clone());
+        let Some((worker, id)) = self.devices.get(device).and_then(|device| device.place) else {
+            return Err(HostCommandError::NoWorker { node: node() });
+        };
+        let handle = &self.workers[worker];
+        let (sender, events) = unbounded_channel();
+        let (reply, answer) = bounded(1);
+        let text = text.to_owned();
+        handle.tell(Message::StartCommand { device: id, text, events: sender, reply });
+        match answer.recv() {
+            Ok(Ok(command)) => Ok(HostCommand {
+                id: command,
+                device: id,
+                worker: handle.inbox.clone(),
+                wake: Arc::clone(&handle.wake),
+                events,
+            }),
+            Ok(Err(source)) => Err(HostCommandError::NoHost { node: node(), source }),
+            Err(_) => Err(HostCommandError::Ended { node: node() }),
+        }
     }
 
     /// Tells of the first failure of a worker; the others go on until they are stopped.

@@ -4,7 +4,7 @@
 //! files, so that a data plane can be built by the lab, a bench or a test alike.
 
 use tapestry_core::{SimTime, SyncPolicy};
-use tapestry_models::LinkConfig;
+use tapestry_models::{HostConfig, LinkConfig};
 
 use crate::capture::CaptureSpec;
 use crate::clock::WallClock;
@@ -114,12 +114,15 @@ pub struct DeviceSpec {
 }
 
 /// The kinds of in-process device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceKind {
     /// A learning bridge.
     Bridge,
     /// A repeater.
     Hub,
+    /// A host or router, on which [`DataPlane::start_command`](crate::DataPlane::start_command)
+    /// runs commands. Its interfaces stand in the order in which links and endpoints attach to it.
+    Host(Box<HostConfig>),
 }
 
 /// A change to a running link.

@@ -10,7 +10,7 @@
 //! read, so no frame is ever early. Not modelled: spacing of frames within a burst; time a frame
 //! waited in the kernel before it was read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -19,7 +19,11 @@ use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 use nix::sys::eventfd::EventFd;
 use tapestry_core::{Clock, SimTime, SyncPolicy};
-use tapestry_models::{Counters, Frame, FramePool, LinkId, Network, PortId, Transmit};
+use tapestry_models::{
+    CommandError, CommandEvent, CommandId, CommandOutput, Counters, DeviceId, Frame, FramePool,
+    LinkId, Network, PortId, Transmit,
+};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
@@ -50,6 +54,8 @@ pub(crate) struct Worker {
     dirty: Vec<usize>,
     burst: Vec<Frame>,
     messages: bool,
+    /// Who hears of the commands that run on hosts.
+    listeners: BTreeMap<CommandId, UnboundedSender<CommandEvent>>,
     ledger: Ledger<Event>,
     notices: Vec<Notice>,
     notices_skipped: u64,
@@ -105,7 +111,21 @@ impl Attached {
 
 /// What others ask of a worker.
 pub(crate) enum Message {
-    Control { link: LinkId, control: Control, done: Sender<()> },
+    Control {
+        link: LinkId,
+        control: Control,
+        done: Sender<()>,
+    },
+    StartCommand {
+        device: DeviceId,
+        text: String,
+        events: UnboundedSender<CommandEvent>,
+        reply: Sender<Result<CommandId, CommandError>>,
+    },
+    StopCommand {
+        device: DeviceId,
+        id: CommandId,
+    },
     Snapshot(Sender<WorkerState>),
     ResetLateness,
     Stop,
@@ -164,6 +184,7 @@ impl Worker {
             dirty: Vec::with_capacity(parts.ports.len()),
             burst: Vec::with_capacity(BURST),
             messages: true,
+            listeners: BTreeMap::new(),
             ledger: Ledger::new(),
             notices: Vec::new(),
             notices_skipped: 0,
@@ -234,8 +255,21 @@ impl Worker {
         self.transmit()
     }
 
-    /// Hands what the network released to the ports.
+    /// Hands what commands on hosts did to those who started them.
+    fn tell_listeners(&mut self) {
+        while let Some(event) = self.parts.network.poll_command() {
+            let id = event.command;
+            let over = matches!(event.output, CommandOutput::Exited(_));
+            let heard = self.listeners.get(&id).is_some_and(|to| to.send(event).is_ok());
+            if over || !heard {
+                self.listeners.remove(&id);
+            }
+        }
+    }
+
+    /// Hands what the network released to the ports, and to those who listen to commands.
     fn transmit(&mut self) -> Result<(), Failure> {
+        self.tell_listeners();
         let parts = &mut self.parts;
         let mut executed = None;
         let mut run: Option<Run> = None;
@@ -419,6 +453,24 @@ impl Worker {
                         return ControlFlow::Break(Err(failure));
                     }
                     let _ = done.send(());
+                }
+                Message::StartCommand { device, text, events, reply } => {
+                    let now = self.parts.clock.now();
+                    let started = self.parts.network.start_command(now, device, &text);
+                    if let Ok(id) = started {
+                        self.listeners.insert(id, events);
+                    }
+                    let _ = reply.send(started);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                }
+                Message::StopCommand { device, id } => {
+                    let now = self.parts.clock.now();
+                    self.parts.network.stop_command(now, device, id);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
                 }
                 // Whoever asked may have given up meanwhile.
                 Message::Snapshot(reply) => drop(reply.send(self.state())),
