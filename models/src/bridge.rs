@@ -12,6 +12,7 @@
 //! destination is on the port it came from; this one filters it, as 802.1D says).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use tapestry_core::SimTime;
 
@@ -21,7 +22,7 @@ use crate::Frame;
 #[derive(Debug, Default)]
 pub struct Bridge {
     /// Only looked up, never iterated over where order matters.
-    table: HashMap<[u8; 6], Entry>,
+    table: HashMap<[u8; 6], Entry, BuildHasherDefault<AddressHasher>>,
     filtered: u64,
 }
 
@@ -29,6 +30,25 @@ pub struct Bridge {
 struct Entry {
     port: u32,
     seen: SimTime,
+}
+
+/// Hashes six bytes with one multiplication, since each frame costs two lookups. The table is
+/// bounded, so a station that provokes collisions makes it slow, not large.
+#[derive(Debug, Default, Clone, Copy)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0 << 8 | u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        // Fibonacci hashing; the table uses the upper bits, too.
+        let product = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        product ^ product >> 32
+    }
 }
 
 /// What a device does with a frame.
@@ -82,7 +102,11 @@ impl Bridge {
     }
 
     fn learn(&mut self, now: SimTime, port: u32, source: [u8; 6]) {
-        if self.table.len() >= Self::ADDRESSES && !self.table.contains_key(&source) {
+        if let Some(entry) = self.table.get_mut(&source) {
+            *entry = Entry { port, seen: now };
+            return;
+        }
+        if self.table.len() >= Self::ADDRESSES {
             self.table.retain(|_, entry| now - entry.seen <= Self::AGEING);
             if self.table.len() >= Self::ADDRESSES {
                 return;

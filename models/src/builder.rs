@@ -9,7 +9,10 @@ use crate::bridge::Bridge;
 use crate::csma::{BackoffRandom, Csma};
 use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
 use crate::point_to_point::PointToPoint;
-use crate::{ChannelKind, DeviceId, Host, HostConfig, HostError, LinkConfig, LinkId, PortId};
+use crate::{
+    ChannelKind, DeviceId, Host, HostConfig, HostError, LinkConfig, LinkId, PortId, Schedule,
+    Source,
+};
 
 /// Collects links, then devices on their stations.
 #[derive(Debug)]
@@ -175,6 +178,17 @@ impl NetworkBuilder {
             Randomness::Ns3 { seed, run } => Streams::new(seed.into(), run),
         };
         self.device(DeviceKind::Host(Box::new(Host::new(config, streams)?)), ports)
+    }
+
+    /// Puts a source of frames, which is also a sink, on this station, which ceases to be a port.
+    pub fn source(
+        &mut self,
+        name: impl Into<String>,
+        schedule: Schedule,
+        port: PortId,
+    ) -> Result<DeviceId, BuildError> {
+        let source = Source::new(name.into(), schedule);
+        self.device(DeviceKind::Source(Box::new(source)), &[port])
     }
 
     /// The network, at time zero and with all links up.

@@ -23,6 +23,7 @@ mod host;
 mod link;
 mod network;
 mod point_to_point;
+mod source;
 mod trace;
 
 pub use bridge::Bridge;
@@ -35,4 +36,5 @@ pub use host::{
 };
 pub use link::{Backoff, ChannelKind, DeviceId, Framing, LinkConfig, LinkId, PortId};
 pub use network::{CommandError, Livelock, Network, Transmit};
+pub use source::{Schedule, Source, udp_frame};
 pub use trace::{Trace, TraceEvent, TraceRecord};

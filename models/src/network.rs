@@ -25,7 +25,7 @@ use crate::event::{Context, Event, Timer};
 use crate::host::{CommandEvent, CommandId, Host, Io};
 use crate::point_to_point::PointToPoint;
 use crate::trace::{Trace, TraceEvent};
-use crate::{DeviceId, Frame, FramePool, LinkId, PortId};
+use crate::{DeviceId, Frame, FramePool, LinkId, PortId, Source};
 
 /// Links joined by in-process devices, with ports to the outside.
 pub struct Network {
@@ -114,6 +114,7 @@ pub(crate) enum DeviceKind {
     Bridge(Bridge),
     Hub,
     Host(Box<Host>),
+    Source(Box<Source>),
 }
 
 /// The surroundings of the hosts.
@@ -171,7 +172,7 @@ impl Network {
             commands: 0,
             timers: vec![None; devices.len()],
         };
-        Self {
+        let mut this = Self {
             hosting,
             links,
             stations,
@@ -181,7 +182,11 @@ impl Network {
             trace: None,
             now: SimTime::ZERO,
             events: 0,
+        };
+        for device in 0..this.devices.len() as u32 {
+            this.set_device_timer(DeviceId(device));
         }
+        this
     }
 
     /// A frame enters at `port` (of this network) at `now`. Events due earlier run before it.
@@ -334,7 +339,7 @@ impl Network {
     pub fn bridge(&self, device: DeviceId) -> Option<&Bridge> {
         match &self.devices.get(device.0 as usize)?.kind {
             DeviceKind::Bridge(bridge) => Some(bridge),
-            DeviceKind::Hub | DeviceKind::Host(_) => None,
+            _ => None,
         }
     }
 
@@ -374,7 +379,15 @@ impl Network {
     pub fn host(&self, device: DeviceId) -> Option<&Host> {
         match &self.devices.get(device.0 as usize)?.kind {
             DeviceKind::Host(host) => Some(host),
-            DeviceKind::Hub | DeviceKind::Bridge(_) => None,
+            _ => None,
+        }
+    }
+
+    /// A source among the devices; `None` if that device is none.
+    pub fn source(&self, device: DeviceId) -> Option<&Source> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Source(source) => Some(source),
+            _ => None,
         }
     }
 
@@ -410,7 +423,11 @@ impl Network {
             Event::Offer { station, frame } => self.offer(at, station, frame),
             Event::Device { device } => {
                 self.hosting.timers[device as usize] = None;
-                self.with_host(at, DeviceId(device), Host::handle_timeout);
+                if let DeviceKind::Source(_) = self.devices[device as usize].kind {
+                    self.run_source(at, device);
+                } else {
+                    self.with_host(at, DeviceId(device), Host::handle_timeout);
+                }
             }
             Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
             Event::Arrival { station, epoch, frame } => self.receive(at, station, epoch, frame),
@@ -504,15 +521,7 @@ impl Network {
         };
         let Hosting { pool, out, events, no_buffer, .. } = &mut self.hosting;
         act(host, &mut Io { now, device, pool, out, events, no_buffer });
-        let due = host.poll_timeout().map(|due| due.max(now));
-        let timer = &mut self.hosting.timers[index];
-        if timer.map(|(at, _)| at) != due {
-            if let Some((_, key)) = timer.take() {
-                self.queue.cancel(key);
-            }
-            *timer =
-                due.map(|due| (due, self.queue.schedule(due, Event::Device { device: device.0 })));
-        }
+        self.set_device_timer(device);
         while let Some((port, frame)) = self.hosting.out.pop_front() {
             if let Some(&station) = self.devices[index].stations.get(port as usize) {
                 self.offer(now, station, frame);
@@ -520,10 +529,45 @@ impl Network {
         }
     }
 
+    /// Sends what a source has due.
+    fn run_source(&mut self, now: SimTime, device: u32) {
+        let index = device as usize;
+        while let Device { kind: DeviceKind::Source(source), stations } = &mut self.devices[index]
+            && let Some(frame) = source.next_frame(now)
+        {
+            let station = stations[0];
+            self.offer(now, station, frame);
+        }
+        self.set_device_timer(DeviceId(device));
+    }
+
+    /// Notes when a device wants to be called next.
+    fn set_device_timer(&mut self, device: DeviceId) {
+        let index = device.0 as usize;
+        let due = match &self.devices[index].kind {
+            DeviceKind::Host(host) => host.poll_timeout(),
+            DeviceKind::Source(source) => source.poll_timeout(),
+            DeviceKind::Bridge(_) | DeviceKind::Hub => None,
+        };
+        let due = due.map(|due| due.max(self.queue.last_time()));
+        let timer = &mut self.hosting.timers[index];
+        if timer.map(|(at, _)| at) != due {
+            if let Some((_, key)) = timer.take() {
+                self.queue.cancel(key);
+            }
+            let event = Event::Device { device: device.0 };
+            *timer = due.map(|due| (due, self.queue.schedule(due, event)));
+        }
+    }
+
     fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
         let Device { kind, stations } = &mut self.devices[device.0 as usize];
         let ports = stations.len() as u32;
         let targets = match kind {
+            DeviceKind::Source(source) => {
+                source.handle_frame(frame);
+                return;
+            }
             DeviceKind::Host(_) => {
                 self.with_host(now, device, |host, io| host.handle_frame(io, port, frame));
                 return;
@@ -547,6 +591,7 @@ impl Network {
             Event::Device { device } => {
                 return match &self.devices[*device as usize].kind {
                     DeviceKind::Host(host) => format!("in node `{}`", host.name()),
+                    DeviceKind::Source(source) => format!("in node `{}`", source.name()),
                     DeviceKind::Bridge(_) | DeviceKind::Hub => format!("in device {device}"),
                 };
             }

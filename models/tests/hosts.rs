@@ -152,3 +152,36 @@ fn bridges_inside_hosts_learn_and_have_addresses() {
         assert!(text.contains("ttl=64"), "{text}");
     }
 }
+
+#[test]
+fn ip_shows_and_changes() {
+    let mut lab = Lab::pair(limited("l", 1), "10.0.0.1/24", "10.0.0.2/24");
+    let (status, text) = lab.run("n0", "ip addr");
+    assert_eq!(status, 0);
+    for line in [
+        "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65535",
+        "2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500",
+        "    link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff\n",
+        "    inet 10.0.0.1/24 scope global eth0\n",
+        "    inet6 fe80::ff:fe00:1/64 scope link",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    assert_eq!(
+        lab.run("n0", "ip route").1,
+        "10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.1\n"
+    );
+    let more =
+        "ip a add 10.5.0.1/24 dev eth0 && ip route add default via 10.5.0.9 && ip r get 1.2.3.4";
+    let (status, text) = lab.run("n0", more);
+    assert_eq!((status, text.as_str()), (0, "1.2.3.4 via 10.5.0.9 dev eth0 src 10.5.0.1\n"));
+    assert_eq!(lab.run("n0", "ip route add default via 10.5.0.8").0, 2);
+    assert_eq!(lab.run("n0", "ip route del default; ip route del default").0, 2);
+    assert_eq!(lab.run("n1", "ip link set eth0 down").0, 0);
+    assert_eq!(lab.run("n0", "ping -c 1 -W 1 10.0.0.2").0, 1);
+    assert_eq!(lab.run("n1", "ip link set dev eth0 up mtu 1400").0, 0);
+    assert_eq!(lab.run("n0", "ping -c 1 10.0.0.2").0, 0);
+    for wrong in ["ip addr add x dev eth0", "ip link set eth9 up", "ip nonsense", "ip"] {
+        assert_eq!(lab.run("n0", wrong).0, 255, "{wrong}");
+    }
+}

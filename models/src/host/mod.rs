@@ -28,6 +28,7 @@
 //! Reference: `ping(8)`, `iperf(1)` version 2, `ip(8)`.
 
 mod config;
+mod ip;
 mod iperf;
 mod ping;
 mod shell;
@@ -35,7 +36,7 @@ mod stack;
 mod tcp;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 use tapestry_core::{SimTime, Streams};
 
@@ -46,7 +47,7 @@ pub use config::{
 pub use shell::PROGRAMS;
 use shell::Session;
 pub(crate) use stack::Io;
-use stack::packet::{Packet, UDP, transport_checksum};
+use stack::packet::{Header, Packet, UDP, transport_checksum, write_packet};
 use stack::{Stack, Unreachable};
 
 use crate::{DeviceId, Frame};
@@ -230,4 +231,29 @@ fn resolve(stack: &Stack, text: &str, v6: Option<bool>) -> Option<IpAddr> {
     let address =
         address.or_else(|| (text == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))?;
     v6.is_none_or(|v6| address.is_ipv6() == v6).then_some(address)
+}
+
+/// An IPv4 packet with a UDP datagram of zeros.
+pub(crate) fn udp_packet(from: SocketAddrV4, to: SocketAddrV4, payload: u16) -> Vec<u8> {
+    const HEADER: u16 = 8;
+    let mut datagram = vec![0; usize::from(HEADER) + usize::from(payload)];
+    let words = [from.port(), to.port(), HEADER.saturating_add(payload)];
+    for (place, word) in datagram.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    let (source, destination) = (IpAddr::V4(*from.ip()), IpAddr::V4(*to.ip()));
+    let sum = transport_checksum(source, destination, UDP, &[&datagram]);
+    datagram[6..8].copy_from_slice(&if sum == 0 { 0xffff } else { sum }.to_be_bytes());
+    let header = Header {
+        source,
+        destination,
+        protocol: UDP,
+        hop_limit: stack::HOP_LIMIT,
+        id: 0,
+        dont_fragment: false,
+        traffic_class: 0,
+    };
+    let mut packet = Vec::new();
+    write_packet(&mut packet, &header, &[&datagram]);
+    packet
 }

@@ -9,7 +9,7 @@ use tapestry_core::SimTime;
 
 use super::stack::packet::Packet;
 use super::stack::{Io, Stack};
-use super::{CommandId, CommandOutput, Cx, Program, Progress, iperf, ping};
+use super::{CommandId, CommandOutput, Cx, Program, Progress, ip, iperf, ping};
 
 /// The programs that a host has.
 pub const PROGRAMS: &[&str] = &["echo", "false", "iperf", "ip", "ping", "sleep", "true"];
@@ -164,6 +164,7 @@ fn start(words: &[String], cx: &mut Cx<'_, '_>) -> Result<Box<dyn Program>, u8> 
                 Err(1)
             }
         },
+        "ip" => Err(ip::run(arguments, cx)),
         "iperf" => iperf::start(arguments, cx),
         "ping" | "ping6" => ping::start(arguments, name == "ping6", cx),
         _ => {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+
 use tapestry_core::{SimTime, Streams};
 use tapestry_models::{
     CommandId, CommandOutput, DeviceId, HostConfig, HostInterface, LinkConfig, Network,
@@ -48,17 +50,16 @@ impl Lab {
         hosts: Vec<HostConfig>,
     ) -> Self {
         let mut builder = NetworkBuilder::new(streams);
-        let mut places = Vec::new();
+        let mut places = BTreeMap::new();
         for (config, ends) in links {
             let id = builder.link(LinkConfig { stations: ends.len() as u32, ..config }).unwrap();
             for (station, (name, interface)) in (0..).zip(ends) {
-                places.push((name.to_owned(), interface, builder.port(id, station).unwrap()));
+                places.insert((name.to_owned(), interface), builder.port(id, station).unwrap());
             }
         }
         let names = hosts.iter().map(|host| host.name.clone()).collect();
         for host in hosts {
-            let port =
-                |i| places.iter().find(|(n, number, _)| *n == host.name && *number == i).unwrap().2;
+            let port = |i| places[&(host.name.clone(), i)];
             let ports: Vec<_> = (0..host.interfaces.len()).map(port).collect();
             builder.host(host, &ports).unwrap();
         }
@@ -74,12 +75,28 @@ impl Lab {
         Self::new(vec![(link, vec![("n0", 0), ("n1", 0)])], hosts)
     }
 
+    /// One host, `n0`, on a link whose other end, port 1, is open.
+    pub(crate) fn open(link: LinkConfig, config: HostConfig) -> Self {
+        let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+        let id = builder.link(link).unwrap();
+        let names = vec![config.name.clone()];
+        let port = builder.port(id, 0).unwrap();
+        builder.host(config, &[port]).unwrap();
+        Self { network: builder.build(), now: SimTime::ZERO, names, commands: Vec::new() }
+    }
+
     pub(crate) fn device(&self, name: &str) -> DeviceId {
         DeviceId(self.names.iter().position(|n| n == name).unwrap() as u32)
     }
 
     pub(crate) fn start(&mut self, name: &str, command: &str) -> CommandId {
-        let id = self.network.start_command(self.now, self.device(name), command).unwrap();
+        let device = self.device(name);
+        self.start_at(device.0 as usize, command)
+    }
+
+    /// Starts a command on a host by its number.
+    pub(crate) fn start_at(&mut self, host: usize, command: &str) -> CommandId {
+        let id = self.network.start_command(self.now, DeviceId(host as u32), command).unwrap();
         self.commands.push((String::new(), None));
         self.collect();
         id

@@ -186,6 +186,9 @@ impl Stack {
 
     fn add_bridge(&mut self, bridge: HostBridge) -> Result<(), HostError> {
         self.check_name(&bridge.name)?;
+        if bridge.stp {
+            return Err(HostError::SpanningTree { node: self.node.clone(), bridge: bridge.name });
+        }
         let number = self.interfaces.len();
         let mut ports = Vec::with_capacity(bridge.ports.len());
         for name in bridge.ports {

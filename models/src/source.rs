@@ -1,0 +1,138 @@
+//! The source: frames at given instants, and a count of what comes back.
+//!
+//! Purpose: the lightest traffic there is. A source sends prepared frames on its one port, sharing
+//! their buffers, and is a sink for what it receives. What fills a link in a benchmark, replays a
+//! capture or attacks a node needs no network stack.
+//!
+//! Assumptions: frames are complete, addresses and checksums included; a source answers nothing.
+//! Frames of one instant leave in the order in which they are listed.
+//!
+//! Not modelled: reading capture files, which is the caller's business (nothing here does I/O).
+//!
+//! Reference: ns-3 `OnOffApplication`, `PacketSink`, `TrafficTraceClient`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+
+use tapestry_core::SimTime;
+
+use crate::Frame;
+use crate::counters::Count;
+use crate::host::udp_packet;
+
+/// What a source sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// Each of these frames at its instant, in the order of time.
+    Listed(Vec<(SimTime, Frame)>),
+    /// One frame again and again.
+    Periodic {
+        /// When it is sent first.
+        start: SimTime,
+        /// Time between one and the next; zero counts as a nanosecond, so that time advances.
+        interval: SimTime,
+        /// How often it is sent.
+        count: u64,
+        /// The frame.
+        frame: Frame,
+    },
+}
+
+impl Schedule {
+    /// Nothing: a mere sink.
+    pub const fn sink() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+/// A source of frames, and a sink for those it receives.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    schedule: Pending,
+    sent: Count,
+    received: Count,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Listed(VecDeque<(SimTime, Frame)>),
+    Periodic { next: SimTime, interval: SimTime, left: u64, frame: Frame },
+}
+
+impl Source {
+    pub(crate) fn new(name: String, schedule: Schedule) -> Self {
+        let schedule = match schedule {
+            Schedule::Listed(mut frames) => {
+                // Stable: frames of one instant keep their order.
+                frames.sort_by_key(|&(at, _)| at);
+                Pending::Listed(frames.into())
+            }
+            Schedule::Periodic { start, interval, count, frame } => {
+                let interval = interval.max(SimTime::from_nanos(1));
+                Pending::Periodic { next: start, interval, left: count, frame }
+            }
+        };
+        Self { name, schedule, sent: Count::default(), received: Count::default() }
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Frames handed to the link so far.
+    pub fn sent(&self) -> Count {
+        self.sent
+    }
+
+    /// Frames received so far.
+    pub fn received(&self) -> Count {
+        self.received
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<SimTime> {
+        match &self.schedule {
+            Pending::Listed(frames) => frames.front().map(|&(at, _)| at),
+            Pending::Periodic { left: 0, .. } => None,
+            Pending::Periodic { next, .. } => Some(*next),
+        }
+    }
+
+    pub(crate) fn handle_frame(&mut self, frame: &Frame) {
+        self.received.add(frame.len());
+    }
+
+    /// The next frame due by `now`.
+    pub(crate) fn next_frame(&mut self, now: SimTime) -> Option<Frame> {
+        if self.poll_timeout()? > now {
+            return None;
+        }
+        let frame = match &mut self.schedule {
+            Pending::Listed(frames) => frames.pop_front()?.1,
+            Pending::Periodic { next, interval, left, frame } => {
+                *left -= 1;
+                match next.checked_add(*interval) {
+                    Some(at) => *next = at,
+                    None => *left = 0,
+                }
+                frame.clone()
+            }
+        };
+        self.sent.add(frame.len());
+        Some(frame)
+    }
+}
+
+/// A frame with a UDP datagram of zeros, `payload` bytes long (at most 65,507).
+pub fn udp_frame(
+    (source_mac, source): ([u8; 6], SocketAddrV4),
+    (destination_mac, destination): ([u8; 6], SocketAddrV4),
+    payload: u16,
+) -> Frame {
+    let mut frame = [&destination_mac[..], &source_mac[..], &[8, 0]].concat();
+    frame.extend(udp_packet(source, destination, payload.min(MAX_PAYLOAD)));
+    Frame::from(frame)
+}
+
+const MAX_PAYLOAD: u16 = 65_507;
