@@ -5,11 +5,13 @@
 //!
 //! Assumptions: the frame is forwarded in the instant it has been received completely.
 //!
-//! Not modelled: spanning tree, VLANs, processing time, multicast snooping. Two bridges joined by
-//! two links are a loop, as in a network without spanning tree.
+//! Not modelled: VLANs, processing time, multicast snooping. Two bridges joined by two links are a
+//! loop unless they run the spanning tree protocol (`stp`).
 //!
 //! Reference: IEEE 802.1D-2004, 7.7–7.9; ns-3 `BridgeNetDevice` (which floods a frame whose
 //! destination is on the port it came from; this one filters it, as 802.1D says).
+
+mod stp;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,6 +19,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use tapestry_core::SimTime;
 
 use crate::Frame;
+use stp::{BPDU_ADDRESS, SpanningTree};
 
 /// A learning bridge: remembers behind which port an address was last seen.
 #[derive(Debug, Default)]
@@ -24,6 +27,7 @@ pub struct Bridge {
     /// Only looked up, never iterated over where order matters.
     table: HashMap<[u8; 6], Entry, BuildHasherDefault<AddressHasher>>,
     filtered: u64,
+    stp: Option<Box<SpanningTree>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +72,37 @@ impl Bridge {
     /// Addresses remembered; beyond that unknown ones are flooded.
     const ADDRESSES: usize = 8_192;
 
+    /// A bridge with this hardware address that runs the spanning tree protocol on so many ports.
+    pub(crate) fn with_spanning_tree(mac: [u8; 6], ports: usize) -> Self {
+        Self { stp: Some(Box::new(SpanningTree::new(mac, ports))), ..Self::default() }
+    }
+
+    /// Whether frames may leave by a port.
+    pub fn forwards(&self, port: u32) -> bool {
+        self.stp.as_ref().is_none_or(|stp| stp.forwards(port))
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<SimTime> {
+        self.stp.as_ref()?.poll_timeout()
+    }
+
+    /// Does what the spanning tree protocol has to do; see [`take_bpdus`](Self::take_bpdus).
+    pub(crate) fn handle_timeout(&mut self, now: SimTime) {
+        if let Some(stp) = &mut self.stp {
+            stp.handle_timeout(now);
+        }
+    }
+
+    /// The frames of the bridge's own that it wants to send, by port; poll it after every call.
+    pub(crate) fn take_bpdus(&mut self) -> Vec<(u32, Vec<u8>)> {
+        self.stp.as_mut().map_or_else(Vec::new, |stp| stp.take_out())
+    }
+
+    fn ageing(&self) -> SimTime {
+        self.stp.as_ref().and_then(|stp| stp.ageing()).unwrap_or(Self::AGEING)
+    }
+
     /// Frames that were not forwarded because their destination is on the side they came from, or
     /// is reserved for the bridge itself.
     pub fn filtered(&self) -> u64 {
@@ -80,12 +115,22 @@ impl Bridge {
             self.filtered += 1;
             return Forward::Filter;
         };
+        if let Some(stp) = &mut self.stp {
+            if destination == BPDU_ADDRESS {
+                stp.handle_bpdu(now, port, frame.bytes());
+            }
+            if !stp.learns(port) {
+                self.filtered += 1;
+                return Forward::Filter;
+            }
+        }
         if !is_group(source) {
             self.learn(now, port, source);
         }
         let forward = match self.lookup(now, destination) {
             _ if is_link_local(destination) => Forward::Filter,
-            Forward::To(target) if target == port => Forward::Filter,
+            Forward::To(target) if target == port || !self.forwards(target) => Forward::Filter,
+            _ if !self.forwards(port) => Forward::Filter,
             forward => forward,
         };
         self.filtered += u64::from(forward == Forward::Filter);
@@ -96,7 +141,7 @@ impl Bridge {
     pub(crate) fn lookup(&self, now: SimTime, destination: [u8; 6]) -> Forward {
         match self.table.get(&destination) {
             _ if is_group(destination) => Forward::Flood,
-            Some(entry) if now - entry.seen <= Self::AGEING => Forward::To(entry.port),
+            Some(entry) if now - entry.seen <= self.ageing() => Forward::To(entry.port),
             _ => Forward::Flood,
         }
     }
@@ -114,6 +159,11 @@ impl Bridge {
         }
         self.table.insert(source, Entry { port, seen: now });
     }
+}
+
+/// Whether a frame to this address is for the spanning tree protocol.
+pub(crate) fn is_bpdu(destination: [u8; 6]) -> bool {
+    destination == BPDU_ADDRESS
 }
 
 fn is_group(address: [u8; 6]) -> bool {

@@ -158,6 +158,16 @@ impl NetworkBuilder {
         self.device(DeviceKind::Bridge(Bridge::default()), ports)
     }
 
+    /// The same with a bridge that runs the spanning tree protocol under this hardware address,
+    /// which decides who is root and must be the bridge's own.
+    pub fn spanning_tree_bridge(
+        &mut self,
+        mac: [u8; 6],
+        ports: &[PortId],
+    ) -> Result<DeviceId, BuildError> {
+        self.device(DeviceKind::Bridge(Bridge::with_spanning_tree(mac, ports.len())), ports)
+    }
+
     /// Puts a hub (repeats every frame on all other stations) on these stations, which cease to
     /// be ports.
     pub fn hub(&mut self, ports: &[PortId]) -> Result<DeviceId, BuildError> {

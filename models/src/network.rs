@@ -18,7 +18,7 @@ use std::fmt;
 use tapestry_core::{DataRate, EventKey, EventQueue, SimTime};
 use thiserror::Error;
 
-use crate::bridge::{Bridge, Forward};
+use crate::bridge::{Bridge, Forward, is_bpdu};
 use crate::counters::{Counters, DropReason};
 use crate::csma::Csma;
 use crate::event::{Context, Event, Timer};
@@ -423,10 +423,13 @@ impl Network {
             Event::Offer { station, frame } => self.offer(at, station, frame),
             Event::Device { device } => {
                 self.hosting.timers[device as usize] = None;
-                if let DeviceKind::Source(_) = self.devices[device as usize].kind {
-                    self.run_source(at, device);
-                } else {
-                    self.with_host(at, DeviceId(device), Host::handle_timeout);
+                match &mut self.devices[device as usize].kind {
+                    DeviceKind::Source(_) => self.run_source(at, device),
+                    DeviceKind::Bridge(bridge) => {
+                        bridge.handle_timeout(at);
+                        self.send_bpdus(at, DeviceId(device));
+                    }
+                    _ => self.with_host(at, DeviceId(device), Host::handle_timeout),
                 }
             }
             Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
@@ -529,6 +532,17 @@ impl Network {
         }
     }
 
+    /// Sends what a bridge has to say to its neighbours.
+    fn send_bpdus(&mut self, now: SimTime, device: DeviceId) {
+        let index = device.0 as usize;
+        let DeviceKind::Bridge(bridge) = &mut self.devices[index].kind else { return };
+        for (port, frame) in bridge.take_bpdus() {
+            let station = self.devices[index].stations[port as usize];
+            self.offer(now, station, Frame::from(frame));
+        }
+        self.set_device_timer(device);
+    }
+
     /// Sends what a source has due.
     fn run_source(&mut self, now: SimTime, device: u32) {
         let index = device as usize;
@@ -547,7 +561,8 @@ impl Network {
         let due = match &self.devices[index].kind {
             DeviceKind::Host(host) => host.poll_timeout(),
             DeviceKind::Source(source) => source.poll_timeout(),
-            DeviceKind::Bridge(_) | DeviceKind::Hub => None,
+            DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
+            DeviceKind::Hub => None,
         };
         let due = due.map(|due| due.max(self.queue.last_time()));
         let timer = &mut self.hosting.timers[index];
@@ -580,8 +595,14 @@ impl Network {
             },
         };
         for target in targets.filter(|&target| target != port) {
-            let station = self.devices[device.0 as usize].stations[target as usize];
-            self.offer(now, station, frame.clone());
+            let Device { kind, stations } = &self.devices[device.0 as usize];
+            let station = stations[target as usize];
+            if !matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
+                self.offer(now, station, frame.clone());
+            }
+        }
+        if frame.destination().is_some_and(is_bpdu) {
+            self.send_bpdus(now, device);
         }
     }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Lab, host, interface};
 use proptest::prelude::*;
 use tapestry_core::SimTime;
-use tapestry_models::{Frame, HostConfig, LinkConfig, PortId};
+use tapestry_models::{Frame, HostBridge, HostConfig, LinkConfig, PortId};
 
 /// A host with servers, on a link whose other end is open; it forwards to nowhere.
 fn victim() -> Lab {
@@ -77,6 +77,28 @@ proptest! {
             lab.network.transmits().for_each(drop);
         }
         lab.pass(SimTime::from_secs(40));
+    }
+
+    #[test]
+    fn a_bridge_survives_any_bpdu(bpdus in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 1..40)) {
+        let bridge = HostBridge {
+            name: "br0".into(),
+            ports: vec!["eth0".into()],
+            stp: true,
+            ..HostBridge::default()
+        };
+        let config =
+            HostConfig { bridges: vec![bridge], ..host("n0", vec![interface(1, &[])]) };
+        let mut lab = Lab::open(LinkConfig::point_to_point("l"), config);
+        for (change, bytes) in bpdus {
+            let head = [0x01, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 38, 0x42, 0x42, 3, 0, 0, 0];
+            let kind = if change { 0x80 } else { 0 };
+            let frame = [&head[..], &[kind], &bytes].concat();
+            lab.network.handle_frame(lab.now, PortId(1), Frame::from(frame));
+            lab.pass(SimTime::from_millis(700));
+            lab.network.transmits().for_each(drop);
+        }
+        lab.pass(SimTime::from_secs(100));
     }
 
     #[test]

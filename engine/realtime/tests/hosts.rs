@@ -9,13 +9,17 @@ use std::process::{Command, Stdio};
 use common::pair;
 use nix::sched::{CloneFlags, unshare};
 use tapestry_core::SimTime;
-use tapestry_models::{CommandOutput, HostConfig, HostInterface};
+use tapestry_models::{CommandOutput, HostBridge, HostConfig, HostInterface};
 use tapestry_realtime::{
     DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, HostCommand,
     HostCommandError, LinkSpec, TapPort, WallClock,
 };
 
 fn host(name: &str, number: u8) -> DeviceSpec {
+    host_with(name, number, Vec::new())
+}
+
+fn host_with(name: &str, number: u8, bridges: Vec<HostBridge>) -> DeviceSpec {
     let interface = HostInterface {
         name: "eth0".into(),
         mac: [2, 0, 0, 0, 0, number],
@@ -26,7 +30,7 @@ fn host(name: &str, number: u8) -> DeviceSpec {
         mtu: 1_500,
     };
     let (name, interfaces) = (name.to_owned(), vec![interface]);
-    let config = HostConfig { name: name.clone(), interfaces, ..HostConfig::default() };
+    let config = HostConfig { name: name.clone(), interfaces, bridges, ..HostConfig::default() };
     DeviceSpec { name, kind: DeviceKind::Host(Box::new(config)) }
 }
 
@@ -79,6 +83,14 @@ fn run(name: &str, arguments: &str) -> String {
 
 /// Runs the test on a thread with a namespace of its own, if the machine has what it needs.
 fn beside_the_kernel(name: &str, test: impl FnOnce(DataPlane) + Send + 'static) {
+    beside_the_kernel_with(name, Vec::new(), test);
+}
+
+fn beside_the_kernel_with(
+    name: &str,
+    bridges: Vec<HostBridge>,
+    test: impl FnOnce(DataPlane) + Send + 'static,
+) {
     for needed in ["iperf", "ping", "ip"] {
         if tool(needed, "-V").output().is_err() {
             eprintln!("SKIPPED {name}: there is no `{needed}`; install it");
@@ -102,7 +114,7 @@ fn beside_the_kernel(name: &str, test: impl FnOnce(DataPlane) + Send + 'static) 
         }
         let endpoints =
             vec![EndpointSpec::port("n1:eth0", tap), EndpointSpec::device("n2:eth0", 0)];
-        test(start(SimTime::from_millis(1), endpoints, vec![host("n2", 2)]));
+        test(start(SimTime::from_millis(1), endpoints, vec![host_with("n2", 2, bridges)]));
         None
     });
     match thread.join() {
@@ -166,6 +178,31 @@ fn a_host_reaches_the_real_iperf() {
                 assert!(text.contains("Sent 202 datagrams"), "{text}");
                 assert!(text.contains("0/201 (0%)"), "{text}\nserver: {report}");
             }
+        }
+    });
+}
+
+#[test]
+fn a_kernel_bridge_takes_a_host_for_the_root_of_the_spanning_tree() {
+    let name = "a_kernel_bridge_takes_a_host_for_the_root_of_the_spanning_tree";
+    let (ports, addresses) = (vec!["eth0".into()], Vec::new());
+    let bridge = HostBridge { name: "br0".into(), ports, addresses, stp: true };
+    beside_the_kernel_with(name, vec![bridge], move |_plane| {
+        run("ip", "link add br0 type bridge stp_state 1 priority 61440");
+        if !run("ip", "link show br0").contains("br0") {
+            eprintln!("SKIPPED {name}: this kernel has no bridges");
+            return;
+        }
+        run("ip", "link set tap0 master br0");
+        run("ip", "link set br0 up");
+        let start = std::time::Instant::now();
+        // A bridge has a root port only if another bridge is root. (The address of the root that
+        // iproute2 6.1 prints is the bridge's own.)
+        let root = "root_port 1 ";
+        while !run("ip", "-d link show br0").contains(root) {
+            let shown = run("ip", "-d link show br0");
+            assert!(start.elapsed() < common::PATIENCE, "no {root} in {shown}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
     });
 }

@@ -46,7 +46,7 @@ pub struct HostBridge {
     pub ports: Vec<String>,
     /// Addresses of the bridge as an interface of the host.
     pub addresses: Vec<IpNetwork>,
-    /// Whether it runs the spanning tree protocol; refused, since in-process bridges have none.
+    /// Whether it runs the spanning tree protocol.
     pub stp: bool,
 }
 
@@ -203,17 +203,6 @@ pub enum HostError {
         interface: String,
         /// The bridge or route.
         user: String,
-    },
-    /// A bridge is to run the spanning tree protocol.
-    #[error(
-        "node `{node}`: in-process bridges do not run the spanning tree protocol, which `{bridge}` \
-         asks for; leave `stp` out and avoid loops"
-    )]
-    SpanningTree {
-        /// The node.
-        node: String,
-        /// The bridge.
-        bridge: String,
     },
     /// The next hop of a route is on no subnet of the host.
     #[error(

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{InterfaceKind, Io, Stack};
 use crate::Frame;
-use crate::bridge::Forward;
+use crate::bridge::{Forward, is_bpdu};
 
 pub(super) const ETHERNET_HEADER: usize = 14;
 pub(super) const TYPE_IPV4: u16 = 0x0800;
@@ -58,8 +58,13 @@ impl Stack {
             return false;
         }
         let forward = inner.table.receive(io.now, port as u32, frame);
-        if frame.destination() == Some(interface.mac) {
-            return true;
+        let admitted = inner.table.forwards(port as u32);
+        if frame.destination().is_some_and(is_bpdu) {
+            self.send_bpdus(io, bridge);
+            return false;
+        }
+        if frame.destination() == Some(interface.mac) || !admitted {
+            return admitted;
         }
         self.to_ports(io, bridge, Some(from), forward, frame);
         frame.destination().is_some_and(|destination| destination[0] & 1 != 0)
@@ -81,9 +86,26 @@ impl Stack {
             Forward::Filter => &[],
         };
         for &target in targets.iter().filter(|&&target| Some(target) != from) {
+            let port = inner.ports.iter().position(|&port| port == target);
+            if !port.is_some_and(|port| inner.table.forwards(port as u32)) {
+                continue;
+            }
             let interface = &self.interfaces[target];
             if let (true, InterfaceKind::Port(port)) = (interface.up, &interface.kind) {
                 io.out.push_back((*port, frame.clone()));
+            }
+        }
+    }
+
+    /// Sends what a bridge has to say to its neighbours.
+    pub(super) fn send_bpdus(&mut self, io: &mut Io<'_>, bridge: usize) {
+        let InterfaceKind::Bridge(inner) = &mut self.interfaces[bridge].kind else { return };
+        let bpdus = inner.table.take_bpdus();
+        let ports = inner.ports.clone();
+        for (port, frame) in bpdus {
+            let interface = &self.interfaces[ports[port as usize]];
+            if let (true, InterfaceKind::Port(port)) = (interface.up, &interface.kind) {
+                io.out.push_back((*port, Frame::from(frame)));
             }
         }
     }

@@ -186,9 +186,6 @@ impl Stack {
 
     fn add_bridge(&mut self, bridge: HostBridge) -> Result<(), HostError> {
         self.check_name(&bridge.name)?;
-        if bridge.stp {
-            return Err(HostError::SpanningTree { node: self.node.clone(), bridge: bridge.name });
-        }
         let number = self.interfaces.len();
         let mut ports = Vec::with_capacity(bridge.ports.len());
         for name in bridge.ports {
@@ -213,7 +210,11 @@ impl Stack {
         let mtu = of_ports().map(|port| port.mtu).min().unwrap_or(1_500);
         let mut addresses = bridge.addresses;
         addresses.push(link_local(mac));
-        let table = Bridge::default();
+        let table = if bridge.stp {
+            Bridge::with_spanning_tree(mac, ports.len())
+        } else {
+            Bridge::default()
+        };
         self.interfaces.push(Interface {
             name: bridge.name,
             mac,
@@ -350,14 +351,32 @@ impl Stack {
         let loopback = self.loopback.front().map(|&(due, _)| due);
         let tcp = self.tcp.as_ref().and_then(|tcp| tcp.poll_timeout());
         let reassembly = self.reassembly.poll_timeout();
-        [loopback, tcp, self.neighbours.poll_timeout(), reassembly].into_iter().flatten().min()
+        let bridges = self.bridges().filter_map(|bridge| bridge.table.poll_timeout()).min();
+        [loopback, tcp, self.neighbours.poll_timeout(), reassembly, bridges]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due, but for loopback and TCP: [`next_loopback`](Self::next_loopback),
     /// [`Tcp`].
     pub(crate) fn handle_timeout(&mut self, io: &mut Io<'_>) {
         self.reassembly.handle_timeout(io.now);
+        for number in 1..self.interfaces.len() {
+            if let InterfaceKind::Bridge(bridge) = &mut self.interfaces[number].kind {
+                bridge.table.handle_timeout(io.now);
+                self.send_bpdus(io, number);
+            }
+        }
         self.probe_neighbours(io);
+    }
+
+    /// The bridges, which stand behind the interfaces that they join.
+    fn bridges(&self) -> impl Iterator<Item = &InnerBridge> {
+        self.interfaces.iter().rev().map_while(|interface| match &interface.kind {
+            InterfaceKind::Bridge(bridge) => Some(&**bridge),
+            _ => None,
+        })
     }
 
     /// The next packet to the host itself that is due.
