@@ -34,6 +34,17 @@ pub(crate) struct Csma {
     backoff: Backoff,
     medium: Medium,
     stations: Vec<Station>,
+    /// Times of the latest length on the wire and of the gap at a rate: mostly the next ones, too,
+    /// which saves divisions of 128 bits.
+    times: Option<Times>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    rate: DataRate,
+    bytes: u64,
+    transmission: SimTime,
+    gap: SimTime,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +113,16 @@ impl Csma {
             })
             .collect();
         let queue_frames = queue_frames as usize;
-        Self { rate, delay, queue_frames, framing, backoff, medium: Medium::Idle, stations }
+        Self {
+            rate,
+            delay,
+            queue_frames,
+            framing,
+            backoff,
+            medium: Medium::Idle,
+            stations,
+            times: None,
+        }
     }
 
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
@@ -135,7 +155,18 @@ impl Csma {
                 this.state = Transmitter::Busy;
                 this.retries = 0;
                 let bytes = self.framing.wire_bytes(frame.len());
-                let time = self.rate.map_or(SimTime::ZERO, |rate| rate.transmit_time(bytes));
+                let time = match (self.rate, self.times) {
+                    (None, _) => SimTime::ZERO,
+                    (Some(rate), Some(times)) if times.rate == rate && times.bytes == bytes => {
+                        times.transmission
+                    }
+                    (Some(rate), _) => {
+                        let transmission = rate.transmit_time(bytes);
+                        let gap = rate.transmit_time(GAP_BYTES);
+                        self.times = Some(Times { rate, bytes, transmission, gap });
+                        transmission
+                    }
+                };
                 cx.start_timer(time, station, Timer::TransmitComplete);
                 return;
             }
@@ -165,7 +196,11 @@ impl Csma {
         cx.transmitted(station, &frame, receivers);
         cx.broadcast(self.delay, station, frame);
         cx.start_timer(self.delay, station, Timer::PropagationComplete);
-        let gap = self.rate.map_or(SimTime::ZERO, |rate| rate.transmit_time(GAP_BYTES));
+        let gap = match (self.rate, self.times) {
+            (None, _) => SimTime::ZERO,
+            (Some(rate), Some(times)) if times.rate == rate => times.gap,
+            (Some(rate), _) => rate.transmit_time(GAP_BYTES),
+        };
         cx.start_timer(gap, station, Timer::TransmitReady);
     }
 

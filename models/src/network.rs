@@ -12,20 +12,24 @@
 //!
 //! Reference: poll-style protocol machines such as `quinn-proto`; ns-3 for the order of ties.
 
+mod devices;
+
 use std::collections::{VecDeque, vec_deque};
 use std::fmt;
 
-use tapestry_core::{DataRate, EventKey, EventQueue, SimTime};
+use tapestry_core::{DataRate, EventQueue, SimTime};
 use thiserror::Error;
 
-use crate::bridge::{Bridge, Forward, is_bpdu};
+use crate::bridge::Bridge;
 use crate::counters::{Counters, DropReason};
 use crate::csma::Csma;
 use crate::event::{Context, Event, Timer};
-use crate::host::{CommandEvent, CommandId, Host, Io};
+use crate::host::Host;
 use crate::point_to_point::PointToPoint;
 use crate::trace::{Trace, TraceEvent};
-use crate::{DeviceId, Frame, FramePool, LinkId, PortId, Source};
+use crate::{DeviceId, Frame, LinkId, PortId, Source};
+pub use devices::CommandError;
+use devices::Hosting;
 
 /// Links joined by in-process devices, with ports to the outside.
 pub struct Network {
@@ -117,31 +121,6 @@ pub(crate) enum DeviceKind {
     Source(Box<Source>),
 }
 
-/// The surroundings of the hosts.
-#[derive(Debug)]
-struct Hosting {
-    pool: FramePool,
-    /// Frames that leave the host being called, by its port.
-    out: VecDeque<(u32, Frame)>,
-    events: VecDeque<CommandEvent>,
-    no_buffer: u64,
-    commands: u64,
-    /// When each device is called next.
-    timers: Vec<Option<(SimTime, EventKey)>>,
-}
-
-/// Why a command was not started.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// There is no such host.
-    #[error("device {device} is no host; only hosts and routers run commands")]
-    NoHost {
-        /// The device's number.
-        device: u32,
-    },
-}
-
 /// Bytes of an Ethernet header, which the MTU does not count.
 const HEADER_BYTES: usize = 14;
 /// Bytes of a VLAN tag, which the MTU does not count either.
@@ -154,24 +133,13 @@ impl Network {
     /// Events at one instant beyond which [`run_until`](Self::run_until) gives up.
     pub const LIVELOCK_LIMIT: u64 = 10_000_000;
 
-    /// Frames of hosts' own under way at once, at most: 2 GiB of buffers.
-    const HOST_FRAMES: usize = 1 << 20;
-
     pub(crate) fn new(
         links: Vec<Link>,
         stations: Vec<Station>,
         devices: Vec<Device>,
         largest_mtu: u32,
     ) -> Self {
-        let buffer_bytes = (largest_mtu as usize + HEADER_BYTES).next_multiple_of(64);
-        let hosting = Hosting {
-            pool: FramePool::new(buffer_bytes, Self::HOST_FRAMES),
-            out: VecDeque::new(),
-            events: VecDeque::new(),
-            no_buffer: 0,
-            commands: 0,
-            timers: vec![None; devices.len()],
-        };
+        let hosting = Hosting::new(largest_mtu as usize + HEADER_BYTES, devices.len());
         let mut this = Self {
             hosting,
             links,
@@ -335,67 +303,6 @@ impl Network {
         }
     }
 
-    /// A bridge among the devices; `None` if that device is none.
-    pub fn bridge(&self, device: DeviceId) -> Option<&Bridge> {
-        match &self.devices.get(device.0 as usize)?.kind {
-            DeviceKind::Bridge(bridge) => Some(bridge),
-            _ => None,
-        }
-    }
-
-    /// Starts a command on a host at `now`; see the module `host` for what there is. It may have
-    /// ended when this returns: poll [`poll_command`](Self::poll_command).
-    pub fn start_command(
-        &mut self,
-        now: SimTime,
-        device: DeviceId,
-        text: &str,
-    ) -> Result<CommandId, CommandError> {
-        self.catch_up(now);
-        if self.host(device).is_none() {
-            return Err(CommandError::NoHost { device: device.0 });
-        }
-        let id = CommandId(self.hosting.commands);
-        self.hosting.commands += 1;
-        self.with_host(self.now, device, |host, io| host.start_command(io, id, text));
-        Ok(id)
-    }
-
-    /// Asks a command to end at `now`, as SIGINT does: what it prints and its exit status come by
-    /// [`poll_command`](Self::poll_command). False if it has ended already.
-    pub fn stop_command(&mut self, now: SimTime, device: DeviceId, command: CommandId) -> bool {
-        self.catch_up(now);
-        let mut stopped = false;
-        self.with_host(self.now, device, |host, io| stopped = host.stop_command(io, command));
-        stopped
-    }
-
-    /// What commands did, in order of time.
-    pub fn poll_command(&mut self) -> Option<CommandEvent> {
-        self.hosting.events.pop_front()
-    }
-
-    /// A host among the devices; `None` if that device is none.
-    pub fn host(&self, device: DeviceId) -> Option<&Host> {
-        match &self.devices.get(device.0 as usize)?.kind {
-            DeviceKind::Host(host) => Some(host),
-            _ => None,
-        }
-    }
-
-    /// A source among the devices; `None` if that device is none.
-    pub fn source(&self, device: DeviceId) -> Option<&Source> {
-        match &self.devices.get(device.0 as usize)?.kind {
-            DeviceKind::Source(source) => Some(source),
-            _ => None,
-        }
-    }
-
-    /// Frames that hosts could not send because all buffers were in use.
-    pub fn host_frames_without_buffer(&self) -> u64 {
-        self.hosting.no_buffer
-    }
-
     /// Number of events run so far.
     pub fn events(&self) -> u64 {
         self.events
@@ -421,17 +328,7 @@ impl Network {
         self.events += 1;
         match event {
             Event::Offer { station, frame } => self.offer(at, station, frame),
-            Event::Device { device } => {
-                self.hosting.timers[device as usize] = None;
-                match &mut self.devices[device as usize].kind {
-                    DeviceKind::Source(_) => self.run_source(at, device),
-                    DeviceKind::Bridge(bridge) => {
-                        bridge.handle_timeout(at);
-                        self.send_bpdus(at, DeviceId(device));
-                    }
-                    _ => self.with_host(at, DeviceId(device), Host::handle_timeout),
-                }
-            }
+            Event::Device { device } => self.run_device(at, DeviceId(device)),
             Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
             Event::Arrival { station, epoch, frame } => self.receive(at, station, epoch, frame),
             Event::Broadcast { source, epoch, frame } => {
@@ -508,101 +405,6 @@ impl Network {
                 self.transmits.push_back(Transmit { port: PortId(station), frame, due: now });
             }
             Receiver::Device { device, port } => self.forward(now, device, port, &frame),
-        }
-    }
-
-    /// Calls a host, carries its frames on, and notes when to call it next.
-    fn with_host(
-        &mut self,
-        now: SimTime,
-        device: DeviceId,
-        act: impl FnOnce(&mut Host, &mut Io<'_>),
-    ) {
-        let index = device.0 as usize;
-        let Some(Device { kind: DeviceKind::Host(host), .. }) = self.devices.get_mut(index) else {
-            return;
-        };
-        let Hosting { pool, out, events, no_buffer, .. } = &mut self.hosting;
-        act(host, &mut Io { now, device, pool, out, events, no_buffer });
-        self.set_device_timer(device);
-        while let Some((port, frame)) = self.hosting.out.pop_front() {
-            if let Some(&station) = self.devices[index].stations.get(port as usize) {
-                self.offer(now, station, frame);
-            }
-        }
-    }
-
-    /// Sends what a bridge has to say to its neighbours.
-    fn send_bpdus(&mut self, now: SimTime, device: DeviceId) {
-        let index = device.0 as usize;
-        let DeviceKind::Bridge(bridge) = &mut self.devices[index].kind else { return };
-        for (port, frame) in bridge.take_bpdus() {
-            let station = self.devices[index].stations[port as usize];
-            self.offer(now, station, Frame::from(frame));
-        }
-        self.set_device_timer(device);
-    }
-
-    /// Sends what a source has due.
-    fn run_source(&mut self, now: SimTime, device: u32) {
-        let index = device as usize;
-        while let Device { kind: DeviceKind::Source(source), stations } = &mut self.devices[index]
-            && let Some(frame) = source.next_frame(now)
-        {
-            let station = stations[0];
-            self.offer(now, station, frame);
-        }
-        self.set_device_timer(DeviceId(device));
-    }
-
-    /// Notes when a device wants to be called next.
-    fn set_device_timer(&mut self, device: DeviceId) {
-        let index = device.0 as usize;
-        let due = match &self.devices[index].kind {
-            DeviceKind::Host(host) => host.poll_timeout(),
-            DeviceKind::Source(source) => source.poll_timeout(),
-            DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
-            DeviceKind::Hub => None,
-        };
-        let due = due.map(|due| due.max(self.queue.last_time()));
-        let timer = &mut self.hosting.timers[index];
-        if timer.map(|(at, _)| at) != due {
-            if let Some((_, key)) = timer.take() {
-                self.queue.cancel(key);
-            }
-            let event = Event::Device { device: device.0 };
-            *timer = due.map(|due| (due, self.queue.schedule(due, event)));
-        }
-    }
-
-    fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
-        let Device { kind, stations } = &mut self.devices[device.0 as usize];
-        let ports = stations.len() as u32;
-        let targets = match kind {
-            DeviceKind::Source(source) => {
-                source.handle_frame(frame);
-                return;
-            }
-            DeviceKind::Host(_) => {
-                self.with_host(now, device, |host, io| host.handle_frame(io, port, frame));
-                return;
-            }
-            DeviceKind::Hub => 0..ports,
-            DeviceKind::Bridge(bridge) => match bridge.receive(now, port, frame) {
-                Forward::Flood => 0..ports,
-                Forward::To(target) => target..target + 1,
-                Forward::Filter => 0..0,
-            },
-        };
-        for target in targets.filter(|&target| target != port) {
-            let Device { kind, stations } = &self.devices[device.0 as usize];
-            let station = stations[target as usize];
-            if !matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
-                self.offer(now, station, frame.clone());
-            }
-        }
-        if frame.destination().is_some_and(is_bpdu) {
-            self.send_bpdus(now, device);
         }
     }
 

@@ -1,0 +1,225 @@
+//! The devices of a network: bridges, hubs, hosts and sources, and the commands on hosts.
+
+use std::collections::VecDeque;
+
+use tapestry_core::{EventKey, SimTime};
+use thiserror::Error;
+
+use super::{Device, DeviceKind, Network};
+use crate::bridge::{Bridge, Forward, is_bpdu};
+use crate::event::Event;
+use crate::host::{CommandEvent, CommandId, Host, Io};
+use crate::{DeviceId, Frame, FramePool, Source};
+
+/// The surroundings of the hosts.
+#[derive(Debug)]
+pub(super) struct Hosting {
+    pool: FramePool,
+    /// Frames that leave the host being called, by its port.
+    out: VecDeque<(u32, Frame)>,
+    events: VecDeque<CommandEvent>,
+    no_buffer: u64,
+    commands: u64,
+    /// When each device is called next.
+    timers: Vec<Option<(SimTime, EventKey)>>,
+}
+
+/// Why a command was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// There is no such host.
+    #[error("device {device} is no host; only hosts and routers run commands")]
+    NoHost {
+        /// The device's number.
+        device: u32,
+    },
+}
+
+impl Hosting {
+    /// Frames of hosts' own under way at once, at most: 2 GiB of buffers.
+    const FRAMES: usize = 1 << 20;
+
+    /// For so many devices, with frames of at most this many bytes.
+    pub(super) fn new(longest_frame_bytes: usize, devices: usize) -> Self {
+        Self {
+            pool: FramePool::new(longest_frame_bytes.next_multiple_of(64), Self::FRAMES),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            no_buffer: 0,
+            commands: 0,
+            timers: vec![None; devices],
+        }
+    }
+}
+
+impl Network {
+    /// A bridge among the devices; `None` if that device is none.
+    pub fn bridge(&self, device: DeviceId) -> Option<&Bridge> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Bridge(bridge) => Some(bridge),
+            _ => None,
+        }
+    }
+
+    /// Starts a command on a host at `now`; see the module `host` for what there is. It may have
+    /// ended when this returns: poll [`poll_command`](Self::poll_command).
+    pub fn start_command(
+        &mut self,
+        now: SimTime,
+        device: DeviceId,
+        text: &str,
+    ) -> Result<CommandId, CommandError> {
+        self.catch_up(now);
+        if self.host(device).is_none() {
+            return Err(CommandError::NoHost { device: device.0 });
+        }
+        let id = CommandId(self.hosting.commands);
+        self.hosting.commands += 1;
+        self.with_host(self.now, device, |host, io| host.start_command(io, id, text));
+        Ok(id)
+    }
+
+    /// Asks a command to end at `now`, as SIGINT does: what it prints and its exit status come by
+    /// [`poll_command`](Self::poll_command). False if it has ended already.
+    pub fn stop_command(&mut self, now: SimTime, device: DeviceId, command: CommandId) -> bool {
+        self.catch_up(now);
+        let mut stopped = false;
+        self.with_host(self.now, device, |host, io| stopped = host.stop_command(io, command));
+        stopped
+    }
+
+    /// What commands did, in order of time.
+    pub fn poll_command(&mut self) -> Option<CommandEvent> {
+        self.hosting.events.pop_front()
+    }
+
+    /// A host among the devices; `None` if that device is none.
+    pub fn host(&self, device: DeviceId) -> Option<&Host> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// A source among the devices; `None` if that device is none.
+    pub fn source(&self, device: DeviceId) -> Option<&Source> {
+        match &self.devices.get(device.0 as usize)?.kind {
+            DeviceKind::Source(source) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Frames that hosts could not send because all buffers were in use.
+    pub fn host_frames_without_buffer(&self) -> u64 {
+        self.hosting.no_buffer
+    }
+
+    /// A device asked to be called now.
+    pub(super) fn run_device(&mut self, at: SimTime, device: DeviceId) {
+        self.hosting.timers[device.0 as usize] = None;
+        match &mut self.devices[device.0 as usize].kind {
+            DeviceKind::Source(_) => self.run_source(at, device.0),
+            DeviceKind::Bridge(bridge) => {
+                bridge.handle_timeout(at);
+                self.send_bpdus(at, device);
+            }
+            _ => self.with_host(at, device, Host::handle_timeout),
+        }
+    }
+
+    /// Calls a host, carries its frames on, and notes when to call it next.
+    fn with_host(
+        &mut self,
+        now: SimTime,
+        device: DeviceId,
+        act: impl FnOnce(&mut Host, &mut Io<'_>),
+    ) {
+        let index = device.0 as usize;
+        let Some(Device { kind: DeviceKind::Host(host), .. }) = self.devices.get_mut(index) else {
+            return;
+        };
+        let Hosting { pool, out, events, no_buffer, .. } = &mut self.hosting;
+        act(host, &mut Io { now, device, pool, out, events, no_buffer });
+        self.set_device_timer(device);
+        while let Some((port, frame)) = self.hosting.out.pop_front() {
+            if let Some(&station) = self.devices[index].stations.get(port as usize) {
+                self.offer(now, station, frame);
+            }
+        }
+    }
+
+    /// Sends what a bridge has to say to its neighbours.
+    fn send_bpdus(&mut self, now: SimTime, device: DeviceId) {
+        let index = device.0 as usize;
+        let DeviceKind::Bridge(bridge) = &mut self.devices[index].kind else { return };
+        for (port, frame) in bridge.take_bpdus() {
+            let station = self.devices[index].stations[port as usize];
+            self.offer(now, station, Frame::from(frame));
+        }
+        self.set_device_timer(device);
+    }
+
+    /// Sends what a source has due.
+    fn run_source(&mut self, now: SimTime, device: u32) {
+        let index = device as usize;
+        while let Device { kind: DeviceKind::Source(source), stations } = &mut self.devices[index]
+            && let Some(frame) = source.next_frame(now)
+        {
+            let station = stations[0];
+            self.offer(now, station, frame);
+        }
+        self.set_device_timer(DeviceId(device));
+    }
+
+    /// Notes when a device wants to be called next.
+    pub(super) fn set_device_timer(&mut self, device: DeviceId) {
+        let index = device.0 as usize;
+        let due = match &self.devices[index].kind {
+            DeviceKind::Host(host) => host.poll_timeout(),
+            DeviceKind::Source(source) => source.poll_timeout(),
+            DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
+            DeviceKind::Hub => None,
+        };
+        let due = due.map(|due| due.max(self.queue.last_time()));
+        let timer = &mut self.hosting.timers[index];
+        if timer.map(|(at, _)| at) != due {
+            if let Some((_, key)) = timer.take() {
+                self.queue.cancel(key);
+            }
+            let event = Event::Device { device: device.0 };
+            *timer = due.map(|due| (due, self.queue.schedule(due, event)));
+        }
+    }
+
+    pub(super) fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
+        let Device { kind, stations } = &mut self.devices[device.0 as usize];
+        let ports = stations.len() as u32;
+        let targets = match kind {
+            DeviceKind::Source(source) => {
+                source.handle_frame(frame);
+                return;
+            }
+            DeviceKind::Host(_) => {
+                self.with_host(now, device, |host, io| host.handle_frame(io, port, frame));
+                return;
+            }
+            DeviceKind::Hub => 0..ports,
+            DeviceKind::Bridge(bridge) => match bridge.receive(now, port, frame) {
+                Forward::Flood => 0..ports,
+                Forward::To(target) => target..target + 1,
+                Forward::Filter => 0..0,
+            },
+        };
+        for target in targets.filter(|&target| target != port) {
+            let Device { kind, stations } = &self.devices[device.0 as usize];
+            let station = stations[target as usize];
+            if !matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
+                self.offer(now, station, frame.clone());
+            }
+        }
+        if frame.destination().is_some_and(is_bpdu) {
+            self.send_bpdus(now, device);
+        }
+    }
+}
