@@ -4,19 +4,28 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
 
 use tapestry_core::{DataRate, SimTime, Streams};
-use tapestry_models::{FramePool, LinkConfig, Network, NetworkBuilder, PortId};
+use tapestry_models::{
+    FramePool, HostConfig, HostInterface, LinkConfig, Network, NetworkBuilder, PortId,
+};
 
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Of this thread: tests run beside each other.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn allocations() -> u64 {
+    ALLOCATIONS.get()
+}
 
 // SAFETY: everything is delegated to the system's allocator; counting has no other effect.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -70,11 +79,41 @@ fn no_frame_costs_an_allocation() {
             let mut network = chain(&LinkConfig { rate, delay, ..link.clone() });
             let mut pool = FramePool::new(2_048, 1_000);
             traffic(&mut network, &mut pool, SimTime::ZERO);
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = allocations();
             let left = traffic(&mut network, &mut pool, SimTime::from_secs(1));
-            let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            let count = allocations() - before;
             assert!(left > 1_000, "only {left} frames came through");
-            assert_eq!(allocations, 0, "for {left} frames over {link:?}, {rate:?}, {delay}");
+            assert_eq!(count, 0, "for {left} frames over {link:?}, {rate:?}, {delay}");
         }
     }
+}
+
+/// Two hosts on a link, the first sending UDP to the second.
+#[test]
+fn no_datagram_of_a_host_costs_an_allocation() {
+    let interface = |n: u8| HostInterface {
+        name: "eth0".into(),
+        mac: [2, 0, 0, 0, 0, n],
+        addresses: vec![format!("10.0.0.{n}/24").parse().unwrap()],
+        mtu: 1_500,
+    };
+    let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+    let rate = DataRate::from_bits_per_sec(100_000_000);
+    let link = builder.link(LinkConfig { rate, ..LinkConfig::point_to_point("l") }).unwrap();
+    let hosts = [(0, 1), (1, 2)].map(|(station, n)| {
+        let (name, interfaces) = (format!("n{n}"), vec![interface(n)]);
+        let config = HostConfig { name, interfaces, ..HostConfig::default() };
+        let port = builder.port(link, station).unwrap();
+        builder.host(config, &[port]).unwrap()
+    });
+    let mut network = builder.build();
+    network.start_command(SimTime::ZERO, hosts[1], "iperf -s -u").unwrap();
+    network.start_command(SimTime::ZERO, hosts[0], "iperf -c 10.0.0.2 -u -b 1000pps").unwrap();
+    network.run_until(SimTime::from_secs(2)).unwrap();
+    let before = (allocations(), network.counters(link)[1].delivered.frames);
+    network.run_until(SimTime::from_secs(4)).unwrap();
+    let count = allocations() - before.0;
+    let delivered = network.counters(link)[1].delivered.frames - before.1;
+    assert_eq!(delivered, 2_000);
+    assert_eq!(count, 0, "for {delivered} datagrams");
 }
