@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use tapestry_core::{ByteCount, SyncPolicy};
+use tapestry_core::{ByteCount, SimTime, SyncPolicy};
 use tapestry_lab::control;
 use tapestry_lab::lab::{Captures, LabOptions};
-use tapestry_lab::refuse::{Refusal, refusals};
-use tapestry_lab::results::Outcome;
+use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
+use tapestry_lab::results::{Outcome, Results};
 use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
 use tapestry_lab::sandbox;
+use tapestry_lab::virtual_time;
 use tapestry_realtime::{CaptureSpec, CaptureTarget};
-use tapestry_topologies::resolved::NodeKind;
 
 use crate::files::FileArgs;
 use crate::progress::{Progress, Verbosity};
@@ -34,6 +34,12 @@ pub(crate) struct Args {
     /// Root of all random streams
     #[arg(long)]
     seed: Option<u64>,
+    /// Repetition: another number gives independent draws from the same seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    run: u64,
+    /// Stop at this virtual time at the latest, for example 10s
+    #[arg(long, value_name = "TIME")]
+    until: Option<SimTime>,
     /// Run directory; must be new or empty [default: a new one under runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -83,6 +89,8 @@ impl Args {
         LabOptions {
             sync: self.sync,
             seed: self.seed,
+            run: self.run,
+            until: self.until,
             workers: self.workers.map_or(0, usize::from),
             realtime_priority: self.realtime_priority,
             pin_to: self.pin.clone(),
@@ -102,25 +110,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         Ok(topology) => topology,
         Err(code) => return Ok(code),
     };
-    if args.time == Time::Virtual {
-        let real: Vec<&str> = topology
-            .nodes
-            .iter()
-            .filter(|node| matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns))
-            .map(|node| node.name.as_str())
-            .collect();
-        if real.is_empty() {
-            crate::tell!("error: --time virtual: this version simulates through its Rust API only");
-        } else {
-            crate::tell!(
-                "error: --time virtual needs in-process nodes, but these are not: {}",
-                real.join(", ")
-            );
-        }
-        return Ok(USAGE);
-    }
     let options = args.options();
-    let refusals = refusals(&topology, &options);
+    let refusals = match args.time {
+        Time::Realtime => refusals(&topology, &options),
+        Time::Virtual => virtual_time_refusals(&topology, &options),
+    };
     for refusal in &refusals {
         crate::tell!("error: {refusal}");
     }
@@ -137,29 +131,23 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
             return Ok(if wrong_usage { USAGE } else { FAILED });
         }
     };
-    let (listener, address) = control::listen()?;
-    dir.announce(&address)?;
     let spec = RunSpec {
         topology,
         file: args.file.file.display().to_string(),
         command: std::env::args().collect(),
         options,
     };
-
-    // From here on this is another process, inside the lab's namespaces; the one the user started
-    // waits for it in `enter`.
-    if let Err(error) = sandbox::enter() {
-        crate::tell!("error: {error}");
-        return Ok(FAILED);
-    }
     let verbosity = if args.quiet || args.json { Verbosity::Quiet } else { Verbosity::Normal };
     let path = dir.path().to_owned();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let progress = Arc::new(Progress::new(verbosity));
-    let results = runtime.block_on(run(spec, dir, listener, Box::new(Arc::clone(&progress))));
-    // Blocking helpers of the runtime are not waited for: the namespace ends them.
-    runtime.shutdown_background();
+    let results = match args.time {
+        Time::Realtime => in_real_time(spec, dir, &progress),
+        Time::Virtual => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let run = virtual_time::run(spec, dir, Box::new(Arc::clone(&progress)));
+            runtime.block_on(run).map_err(anyhow::Error::from)
+        }
+    };
     let results = match results {
         Ok(results) => results,
         Err(error) => {
@@ -181,6 +169,25 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
     }
     Ok(u8::try_from(results.outcome.exit_status()).unwrap_or(FAILED))
+}
+
+/// Runs in a sandbox, which this process becomes the parent of.
+fn in_real_time(
+    spec: RunSpec,
+    dir: RunDir,
+    progress: &Arc<Progress>,
+) -> anyhow::Result<Results> {
+    let (listener, address) = control::listen()?;
+    dir.announce(&address)?;
+    // From here on this is another process, inside the lab's namespaces; the one the user started
+    // waits for it in `enter`.
+    sandbox::enter()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let results = runtime.block_on(run(spec, dir, listener, Box::new(Arc::clone(progress))));
+    // Blocking helpers of the runtime are not waited for: the namespace ends them.
+    runtime.shutdown_background();
+    Ok(results?)
 }
 
 /// The helper of a namespace node, if this process was started as one.

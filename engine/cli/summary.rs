@@ -41,6 +41,10 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
             .map_or(String::new(), |skew| format!(", start skew {}", millis(skew)));
         let _ = writeln!(out, "task      {}: {:.1} s{skew}{failed}", task.name, task.seconds);
     }
+    if let Some(seconds) = results.virtual_seconds {
+        let wall = results.wall.total_seconds;
+        let _ = writeln!(out, "time      {seconds:.3} s of virtual time in {wall:.3} s");
+    }
     for (name, metric) in &results.metrics {
         let unit = if metric.unit.is_empty() { "" } else { " " };
         let _ = writeln!(out, "metric    {name} = {}{unit}{}", number(metric.value), metric.unit);

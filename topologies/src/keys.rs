@@ -200,20 +200,20 @@ pub(crate) static NODE: Object = Object {
             "Settings of interfaces that links attach.",
         ),
         only(
-            SYSTEMS,
+            ADDRESSED,
             "bridges",
             Shape::Map { keys: Scalar::Interface, value: &Shape::Object(&BRIDGE) },
             "Bridges made inside the node.",
         ),
         only(ADDRESSED, "routes", Shape::List(&Shape::Object(&ROUTE)), "Static routes."),
         only(
-            &["qemu", "netns", "router"],
+            ADDRESSED,
             "forwarding",
             BOOL,
             "Whether the node forwards packets; default false, true for a router.",
         ),
         only(
-            SYSTEMS,
+            SHELLS,
             "init",
             TEXTS,
             "Commands run in order after boot and configuration; each must exit 0.",

@@ -1,11 +1,11 @@
 //! From a resolved topology to ports and links: the border between nodes and the data plane.
 
-use tapestry_models::LinkConfig;
 use tapestry_realtime::{
-    DeviceKind, DeviceSpec, EndpointSpec, LinkSpec, SocketError, SocketPort, TapError, TapPort,
+    DeviceSpec, EndpointSpec, LinkSpec, SocketError, SocketPort, TapError, TapPort,
 };
-use tapestry_topologies::resolved::{Attach, Channel, NodeKind, Topology};
+use tapestry_topologies::resolved::{Attach, NodeKind, Topology};
 
+use crate::in_process;
 use crate::namespace::{NamespaceError, NodeNet, make_all};
 use crate::node::Plug;
 
@@ -31,16 +31,6 @@ pub enum AssembleError {
         /// Why.
         source: SocketError,
     },
-    /// Nodes of a kind that cannot take part.
-    #[error(
-        "{} cannot take part in this run: in-process hosts and routers are not there yet. \
-         Use `kind: qemu` or `kind: netns`",
-        nodes.join(", ")
-    )]
-    Kind {
-        /// The nodes.
-        nodes: Vec<String>,
-    },
 }
 
 /// Ports in links, and for each node what its interfaces plug into, in order.
@@ -49,6 +39,8 @@ pub struct Assembly {
     pub links: Vec<LinkSpec>,
     /// In-process devices, to which links refer.
     pub devices: Vec<DeviceSpec>,
+    /// Index into `devices` by node; `None` for other kinds.
+    pub device_of: Vec<Option<usize>>,
     /// Plugs by node, by interface.
     pub plugs: Vec<Vec<Plug>>,
     /// Network namespaces by node; `None` for other kinds.
@@ -58,25 +50,13 @@ pub struct Assembly {
 /// Makes all ports. TAPs are made in the namespaces of their nodes, those of virtual machines in the
 /// calling thread's. Must be called inside a tokio runtime.
 pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
-    let strangers: Vec<String> = topology
-        .nodes
-        .iter()
-        .filter(|node| matches!(node.kind, NodeKind::Host | NodeKind::Router))
-        .map(|node| format!("node {} ({})", node.name, node.kind.as_str()))
-        .collect();
-    if !strangers.is_empty() {
-        return Err(AssembleError::Kind { nodes: strangers });
-    }
+    let names = in_process::names(topology);
     let mut devices = Vec::new();
     let device_of: Vec<Option<usize>> = topology
         .nodes
         .iter()
         .map(|node| {
-            let kind = match node.kind {
-                NodeKind::Bridge => DeviceKind::Bridge,
-                NodeKind::Hub => DeviceKind::Hub,
-                _ => return None,
-            };
+            let kind = in_process::device(node, &names)?;
             devices.push(DeviceSpec { name: node.name.clone(), kind });
             Some(devices.len() - 1)
         })
@@ -113,18 +93,7 @@ pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
             endpoints.push(spec);
             number += 1;
         }
-        let plain = match link.channel {
-            Channel::Csma => LinkConfig::csma(&link.name, link.endpoints.len() as u32),
-            Channel::PointToPoint => LinkConfig::point_to_point(&link.name),
-        };
-        let config = LinkConfig {
-            rate: link.rate,
-            delay: link.delay,
-            queue_frames: link.queue_frames,
-            mtu: link.mtu,
-            ..plain
-        };
-        links.push(LinkSpec { config, endpoints });
+        links.push(LinkSpec { config: in_process::link(link), endpoints });
     }
     let plugs = plugs
         .into_iter()
@@ -132,7 +101,7 @@ pub fn assemble(topology: &Topology) -> Result<Assembly, AssembleError> {
             node.into_iter().map(|plug| plug.expect("every interface has a link")).collect()
         })
         .collect();
-    Ok(Assembly { links, devices, plugs, networks })
+    Ok(Assembly { links, devices, device_of, plugs, networks })
 }
 
 /// The port of a virtual machine.

@@ -147,7 +147,8 @@ pub fn hosts(known: &str, node: &Node) -> String {
     out
 }
 
-fn addresses_of(node: &Node) -> impl Iterator<Item = IpAddr> {
+/// All addresses of a node, in the order of its interfaces and bridges, IPv4 before IPv6.
+pub(crate) fn addresses_of(node: &Node) -> impl Iterator<Item = IpAddr> {
     let on_interfaces = node.interfaces.iter().map(|i| (&i.ipv4, &i.ipv6));
     let on_bridges = node.bridges.iter().map(|b| (&b.ipv4, &b.ipv6));
     on_interfaces.chain(on_bridges).flat_map(|(ipv4, ipv6)| {

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -17,7 +18,8 @@ pub enum Event {
     RunStarted {
         /// Name of the topology.
         name: String,
-        /// The run directory.
+        /// The run directory. Not in `events.jsonl`, which lies in it.
+        #[serde(skip)]
         directory: PathBuf,
         /// Nodes in the topology.
         nodes: usize,
@@ -128,10 +130,31 @@ impl Observer for Silent {
     fn observe(&self, _: &Event) {}
 }
 
+/// The time that passes in a run.
+#[derive(Debug, Clone)]
+pub enum RunTime {
+    /// The wall clock's, since this instant.
+    Wall(Instant),
+    /// Virtual: nanoseconds that the simulation has come to.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl RunTime {
+    /// Since the start of the run.
+    pub fn elapsed(&self) -> Duration {
+        match self {
+            Self::Wall(start) => start.elapsed(),
+            Self::Virtual(now) => Duration::from_nanos(now.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 /// Hands events to the log and to the observer, stamped with the run's time.
 #[derive(Clone)]
 pub struct Events {
+    /// The start by the wall clock, in virtual time too.
     start: Instant,
+    time: RunTime,
     inner: Arc<Mutex<(EventLog, Box<dyn Observer>)>>,
 }
 
@@ -145,23 +168,39 @@ struct Stamped<'a> {
 impl Events {
     /// Events of a run that starts now.
     pub fn new(log: EventLog, observer: Box<dyn Observer>) -> Self {
-        Self { start: Instant::now(), inner: Arc::new(Mutex::new((log, observer))) }
+        let start = Instant::now();
+        let inner = Arc::new(Mutex::new((log, observer)));
+        Self { start, time: RunTime::Wall(start), inner }
     }
 
-    /// When the run started.
+    /// The same in virtual time; `now` holds the nanoseconds it has come to.
+    pub fn in_virtual_time(
+        log: EventLog,
+        observer: Box<dyn Observer>,
+        now: Arc<AtomicU64>,
+    ) -> Self {
+        Self { time: RunTime::Virtual(now), ..Self::new(log, observer) }
+    }
+
+    /// When the run started, by the wall clock.
     pub fn start(&self) -> Instant {
         self.start
     }
 
-    /// Seconds since the run started.
+    /// Seconds since the run started, by the wall clock.
     pub fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
+    }
+
+    /// The run's time.
+    pub fn time(&self) -> &RunTime {
+        &self.time
     }
 
     /// Records an event.
     pub fn emit(&self, event: &Event) {
         let mut inner = self.inner.lock();
-        inner.0.append(&Stamped { t_ns: self.start.elapsed().as_nanos(), event });
+        inner.0.append(&Stamped { t_ns: self.time.elapsed().as_nanos(), event });
         inner.1.observe(event);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
-use tapestry_core::SyncPolicy;
+use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, Image, StoreError};
 use tapestry_guests::os::{self, Os};
@@ -77,12 +77,16 @@ pub struct LabOptions {
     pub sync: Option<SyncPolicy>,
     /// Instead of the topology's.
     pub seed: Option<u64>,
+    /// Repetition: another number gives independent draws from the same seed.
+    pub run: u64,
     /// Most worker threads of the data plane; 0: one a core.
     pub workers: usize,
     /// `SCHED_FIFO` priority of the workers.
     pub realtime_priority: Option<u8>,
     /// CPUs that workers are pinned to.
     pub pin_to: Vec<usize>,
+    /// The virtual time at which a run ends at the latest; of no meaning in real time.
+    pub until: Option<SimTime>,
     /// What is captured.
     pub captures: Captures,
     /// A program that moves the frames instead of the data plane (see [`crate::forwarder`]).
@@ -115,7 +119,7 @@ impl Default for Captures {
 
 impl Captures {
     /// What the data plane is told, over the links of a topology.
-    fn specs(&self, topology: &Topology, directory: &Path) -> Vec<CaptureSpec> {
+    pub(crate) fn specs(&self, topology: &Topology, directory: &Path) -> Vec<CaptureSpec> {
         let spec = |link: &str, endpoint: Option<String>| CaptureSpec {
             endpoint,
             snap_length: self.snap_length,
@@ -209,7 +213,7 @@ impl Lab {
         events: Events,
     ) -> Result<(Self, Assembled), LabError> {
         let net = LabNet::open().await?;
-        let Assembly { links, devices, plugs, networks } = assemble(&topology)?;
+        let Assembly { links, devices, device_of, plugs, networks } = assemble(&topology)?;
         let (plane, foreign) = match &options.forwarder {
             Some(program) => (None, Some(forwarder::start(program, &links)?)),
             None => {
@@ -217,6 +221,7 @@ impl Lab {
                     sync: options.sync.unwrap_or(topology.sync),
                     workers: options.workers,
                     seed: options.seed.unwrap_or(topology.seed),
+                    run: options.run,
                     spin: SpinPolicy::default(),
                     realtime_priority: options.realtime_priority,
                     pin_to: options.pin_to.clone(),

@@ -9,10 +9,12 @@
 pub mod assemble;
 pub mod configure;
 pub mod control;
+mod course;
 pub mod doctor;
 pub mod event;
 pub mod forwarder;
 pub mod host;
+mod in_process;
 pub mod keep;
 pub mod lab;
 pub mod namespace;
@@ -29,3 +31,4 @@ pub mod status;
 pub mod tasks;
 pub mod usage;
 pub mod verdict;
+pub mod virtual_time;

@@ -22,14 +22,22 @@ use crate::lab::{LabError, LabOptions, ingredients};
 /// Why a run is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Kinds of nodes that this version cannot run.
+    /// Nodes that live by the wall clock, in virtual time.
     #[error(
-        "this version cannot run in-process hosts and routers yet: {}. Use `kind: qemu` or \
-         `kind: netns` (with `forwarding: true` for a router)", .nodes.join(", ")
+        "--time virtual needs in-process nodes (kind host, router, bridge or hub), but these are \
+         not: {}", .nodes.join(", ")
     )]
-    Kind {
-        /// The nodes.
+    External {
+        /// The nodes with their kinds.
         nodes: Vec<String>,
+    },
+    /// An option that counts in the other kind of time only.
+    #[error("{option} has no meaning with --time {time}; leave it out")]
+    OtherTime {
+        /// The option.
+        option: &'static str,
+        /// The kind of time asked for.
+        time: &'static str,
     },
     /// What a virtual machine is made of is not there.
     #[error(transparent)]
@@ -97,18 +105,38 @@ impl Refusal {
     }
 }
 
+/// Everything that is wrong with a run in virtual time; empty if nothing is.
+pub fn virtual_time_refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    let external = topology.nodes.iter().filter(|node| is_external(&node.kind));
+    let nodes: Vec<String> =
+        external.map(|node| format!("{} ({})", node.name, node.kind.as_str())).collect();
+    if !nodes.is_empty() {
+        found.push(Refusal::External { nodes });
+    }
+    for (option, given) in [
+        ("--sync", options.sync.is_some()),
+        ("--workers", options.workers != 0),
+        ("--realtime-priority", options.realtime_priority.is_some()),
+        ("--pin", !options.pin_to.is_empty()),
+        ("--forwarder", options.forwarder.is_some()),
+    ] {
+        if given {
+            found.push(Refusal::OtherTime { option, time: "virtual" });
+        }
+    }
+    captures(topology, options, &mut found);
+    found
+}
+
 /// Everything that is wrong; empty if nothing is.
 pub fn refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
     let mut found = Vec::new();
-    kinds(topology, &mut found);
     images(topology, &mut found);
-    for target in &options.captures.targets {
-        let CaptureTarget::Link { link, .. } = target else { continue };
-        if !topology.links.iter().any(|known| known.name == *link) {
-            let known = topology.links.iter().map(|link| link.name.clone()).collect();
-            found.push(Refusal::Capture { link: link.clone(), known });
-        }
+    if options.until.is_some() {
+        found.push(Refusal::OtherTime { option: "--until", time: "realtime" });
     }
+    captures(topology, options, &mut found);
     pins(&options.pin_to, &mut found);
     if let Some(program) = &options.forwarder {
         forwarder(topology, program, &mut found);
@@ -117,15 +145,17 @@ pub fn refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
     found
 }
 
-fn kinds(topology: &Topology, found: &mut Vec<Refusal>) {
-    let nodes: Vec<String> = topology
-        .nodes
-        .iter()
-        .filter(|node| matches!(node.kind, NodeKind::Host | NodeKind::Router))
-        .map(|node| node.name.clone())
-        .collect();
-    if !nodes.is_empty() {
-        found.push(Refusal::Kind { nodes });
+fn is_external(kind: &NodeKind) -> bool {
+    matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns)
+}
+
+fn captures(topology: &Topology, options: &LabOptions, found: &mut Vec<Refusal>) {
+    for target in &options.captures.targets {
+        let CaptureTarget::Link { link, .. } = target else { continue };
+        if !topology.links.iter().any(|known| known.name == *link) {
+            let known = topology.links.iter().map(|link| link.name.clone()).collect();
+            found.push(Refusal::Capture { link: link.clone(), known });
+        }
     }
 }
 
@@ -175,8 +205,7 @@ fn forwarder(topology: &Topology, program: &str, found: &mut Vec<Refusal>) {
     if !there {
         found.push(Refusal::Forwarder { program: program.to_owned() });
     }
-    let external =
-        |node: usize| matches!(topology.nodes[node].kind, NodeKind::Qemu(_) | NodeKind::Netns);
+    let external = |node: usize| is_external(&topology.nodes[node].kind);
     let carried = |link: &tapestry_topologies::resolved::Link| {
         link.endpoints.len() == 2 && link.endpoints.iter().all(|end| external(end.node))
     };

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub file: String,
     /// Seed of all random streams.
     pub seed: u64,
+    /// Repetition: another number gives independent draws from the same seed.
+    #[serde(default)]
+    pub run: u64,
     /// `realtime` or `virtual`.
     pub time: String,
     /// `best-effort` or `hard-limit=D`.
@@ -84,6 +87,9 @@ pub struct Results {
     pub captures: serde_json::Value,
     /// Lateness of events, ns.
     pub lateness: serde_json::Value,
+    /// The virtual time at the end of the run, seconds; absent in real time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_seconds: Option<f64>,
     /// The host's share.
     pub host: Option<HostUsage>,
     /// Figures by the wall clock.

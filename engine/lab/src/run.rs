@@ -5,23 +5,19 @@
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tapestry_core::SimTime;
 use tapestry_guests::qemu;
-use tapestry_realtime::{FinalReport, Snapshot};
-use tapestry_topologies::expression::{self, Scope, Value};
-use tapestry_topologies::resolved::{Expectation, NodeKind, Task, Topology};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tapestry_realtime::FinalReport;
+use tapestry_topologies::resolved::{NodeKind, Topology};
 
+use crate::course::{Interruption, Known, conclude, tasks, to_json};
 use crate::event::{Event, Events, Observer};
 use crate::host::{CpuTicks, HostFacts, HostMeter};
 use crate::lab::{Lab, LabOptions, prepare};
-use crate::results::{
-    ExpectationReport, Manifest, MetricValue, Outcome, Results, SCHEMA, TaskReport, WallTimes,
-};
+use crate::results::{Manifest, Outcome, Results, SCHEMA, TaskReport, WallTimes};
 use crate::rundir::{RunDir, RunDirError, rfc3339};
 use crate::server::{self, Shared};
 use crate::status::{self, Progress, Status, TaskStatus, Truth};
@@ -39,34 +35,6 @@ pub struct RunSpec {
     pub command: Vec<String>,
     /// How to run it.
     pub options: LabOptions,
-}
-
-/// What a run has come to know, at any time.
-#[derive(Default)]
-struct Known {
-    errors: Vec<String>,
-    tasks: Vec<TaskReport>,
-    metrics: IndexMap<String, MetricValue>,
-    expectations: Vec<ExpectationReport>,
-    ready_seconds: Option<f64>,
-    /// The task that runs and when it began, for `tapestry top`.
-    current: Option<(Task, Instant)>,
-    /// What the data plane had counted when measuring began.
-    baseline: Option<Snapshot>,
-    /// Reads the host's share since measuring began.
-    host: Option<HostMeter>,
-}
-
-impl Known {
-    /// Notes the task that was under way when the run was ended, and those that it did not come to.
-    fn cut_short(&mut self, topology: &Topology) {
-        if let Some((task, begun)) = self.current.take() {
-            let nodes = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>();
-            self.tasks.push(TaskReport::interrupted(&task, begun.elapsed(), &nodes));
-        }
-        let left = topology.tasks.get(self.tasks.len()..).unwrap_or_default();
-        self.tasks.extend(left.iter().map(|task| TaskReport::not_run(&task.name)));
-    }
 }
 
 /// Runs a topology from start to end. Must be called in the sandbox, inside a tokio runtime.
@@ -122,7 +90,7 @@ pub async fn run(
             std::process::exit(130);
         });
     }
-    known.lock().cut_short(&topology);
+    known.lock().cut_short(&topology, events.time().elapsed());
 
     let mut final_report = None;
     let is_foreign = lab.as_ref().is_some_and(Lab::is_foreign);
@@ -176,29 +144,14 @@ pub async fn run(
         expectations: known.expectations,
         links: to_json(final_report.as_ref().map(|report| &report.snapshot.links)),
         notices: to_json(final_report.as_ref().map(|report| &report.snapshot.notices)),
-        captures: to_json(final_report.as_ref().map(|report| &report.captures)),
+        captures: serde_json::Value::Null,
         lateness: to_json(final_report.as_ref().map(|report| &report.snapshot.lateness)),
+        virtual_seconds: None,
         host: Some(usage),
         wall: WallTimes { ready_seconds: known.ready_seconds, total_seconds: events.seconds() },
     };
-    for capture in final_report.iter().flat_map(|report| &report.captures) {
-        if let Some(error) = &capture.error {
-            results.errors.push(format!("capture of link {}: {error}", capture.link));
-        }
-    }
-    if let Some(failure) = events.take_failure() {
-        results.errors.push(failure.to_string());
-        if results.outcome == Outcome::Passed {
-            results.outcome = Outcome::Failed;
-        }
-    }
-    let exit = results.outcome.exit_status();
-    events.emit(&Event::RunEnded { verdict: results.verdict.state.as_str().to_owned(), exit });
-    dir.write_json("results.json", &results)?;
-    manifest.ended = Some(rfc3339(SystemTime::now()));
-    manifest.exit = Some(exit);
-    dir.write_json("manifest.json", &manifest)?;
-    dir.release();
+    let captures = final_report.map(|report| report.captures).unwrap_or_default();
+    conclude(&mut results, captures, manifest, &events, dir)?;
     Ok(results)
 }
 
@@ -263,136 +216,8 @@ async fn body(
     events.emit(&Event::LabReady { seconds: events.seconds() });
 
     tokio::select! {
-        () = tasks(topology, lab, dir, events, known) => {}
+        () = tasks(topology, Tasks::new(lab, dir.path()), events, known) => {}
         () = &mut failed => {}
-    }
-}
-
-/// All tasks in order, then what is derived from them.
-async fn tasks(
-    topology: &Arc<Topology>,
-    lab: &Lab,
-    dir: &RunDir,
-    events: &Events,
-    known: &Arc<Mutex<Known>>,
-) {
-    let mut scope = Scope::new();
-    for (name, value) in &topology.params {
-        scope.set(name, to_value(value));
-    }
-    let mut runner = Tasks::new(lab, dir.path());
-    let mut broken = false;
-    for task in &topology.tasks {
-        if broken {
-            known.lock().tasks.push(TaskReport::not_run(&task.name));
-            continue;
-        }
-        if let Some(when) = &task.when {
-            match condition(when, &scope) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let (task_name, when) = (task.name.clone(), when.clone());
-                    events.emit(&Event::TaskSkipped { task: task_name, when });
-                    known.lock().tasks.push(TaskReport::not_run(&task.name));
-                    continue;
-                }
-                Err(why) => {
-                    known.lock().errors.push(format!("task {}: when {when}: {why}", task.name));
-                    broken = true;
-                    continue;
-                }
-            }
-        }
-        events.emit(&Event::TaskStarted {
-            task: task.name.clone(),
-            commands: task.commands.len(),
-            timeout_seconds: task.timeout.as_secs_f64(),
-        });
-        known.lock().current = Some((task.clone(), Instant::now()));
-        let done = runner.run(task).await;
-        known.lock().current = None;
-        events.emit(&Event::TaskEnded {
-            task: task.name.clone(),
-            start_skew_ns: done.report.start_skew_ns,
-            seconds: done.report.seconds,
-            failures: done.errors.clone(),
-        });
-        broken = !done.errors.is_empty();
-        let mut known = known.lock();
-        known.errors.extend(done.errors);
-        known.tasks.push(done.report);
-        for (name, metric) in done.metrics {
-            scope.set(&name, Value::Float(metric.value));
-            known.metrics.insert(name, metric);
-        }
-        if !broken {
-            check(&task.expect, Some(&task.name), &scope, events, &mut known);
-        }
-    }
-    for error in runner.finish().await {
-        known.lock().errors.push(error);
-    }
-    let mut known = known.lock();
-    for (name, derived) in &topology.metrics {
-        match expression::evaluate(&derived.expression, &scope) {
-            Ok(value) => match value.as_f64() {
-                Some(number) => {
-                    scope.set(name, value);
-                    let metric = MetricValue { value: number, unit: derived.unit.clone() };
-                    known.metrics.insert(name.clone(), metric);
-                }
-                None => known.errors.push(format!(
-                    "metric {name}: `{}` gives {}, not a number",
-                    derived.expression,
-                    value.type_name()
-                )),
-            },
-            // After a failure the metrics it needs are missing; the failure is the news.
-            Err(_) if broken => {}
-            Err(error) => known.errors.push(format!("metric {name}: {error}")),
-        }
-    }
-    if !broken {
-        check(&topology.expect, None, &scope, events, &mut known);
-    }
-}
-
-fn check(
-    expectations: &[Expectation],
-    task: Option<&str>,
-    scope: &Scope,
-    events: &Events,
-    known: &mut Known,
-) {
-    for expectation in expectations {
-        let expression = expectation.expression.clone();
-        let (holds, error) = match condition(&expression, scope) {
-            Ok(holds) => (Some(holds), None),
-            Err(why) => (None, Some(why)),
-        };
-        let task = task.map(str::to_owned);
-        if let Some(holds) = holds {
-            let (task, expression) = (task.clone(), expression.clone());
-            events.emit(&Event::Expectation { task, expression, holds });
-        }
-        known.expectations.push(ExpectationReport { task, expression, holds, error });
-    }
-}
-
-fn condition(expression: &str, scope: &Scope) -> Result<bool, String> {
-    let value = expression::evaluate(expression, scope).map_err(|error| error.to_string())?;
-    value.as_bool().ok_or_else(|| format!("gives {}, not true or false", value.type_name()))
-}
-
-fn to_value(value: &serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Bool(flag) => Value::Bool(*flag),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(integer) => Value::Int(integer),
-            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        serde_json::Value::String(text) => Value::Text(text.clone()),
-        other => Value::Text(other.to_string()),
     }
 }
 
@@ -404,9 +229,10 @@ fn status(
 ) -> impl Fn() -> Status + Send + Sync + 'static {
     let (topology, snapshots) = (Arc::clone(lab.topology()), lab.snapshots());
     let (nodes, known) = (Arc::clone(&lab.nodes), Arc::clone(known));
-    let (start, host, foreign) = (events.start(), HostMeter::start(), lab.is_foreign());
+    let (time, host, foreign) = (events.time().clone(), HostMeter::start(), lab.is_foreign());
     move || {
-        let elapsed_ns = nanoseconds(start.elapsed());
+        let elapsed = time.elapsed();
+        let elapsed_ns = nanoseconds(elapsed);
         let snapshot = snapshots();
         let up = nodes.read().clone();
         let known = known.lock();
@@ -429,7 +255,7 @@ fn status(
             task: known.current.as_ref().map(|(task, since)| TaskStatus {
                 name: task.name.clone(),
                 commands: task.commands.len(),
-                elapsed_ns: nanoseconds(since.elapsed()),
+                elapsed_ns: nanoseconds(elapsed.saturating_sub(*since)),
                 timeout_ns: task.timeout.as_nanos(),
             }),
             tasks_done: known.tasks.len(),
@@ -451,7 +277,7 @@ fn status(
     }
 }
 
-fn manifest(spec: &RunSpec) -> Manifest {
+pub(crate) fn manifest(spec: &RunSpec) -> Manifest {
     let topology = &spec.topology;
     let has_qemu = topology.nodes.iter().any(|node| matches!(node.kind, NodeKind::Qemu(_)));
     let qemu = has_qemu.then(|| match qemu::version(&qemu::program()) {
@@ -464,6 +290,7 @@ fn manifest(spec: &RunSpec) -> Manifest {
         command: spec.command.clone(),
         file: spec.file.clone(),
         seed: spec.options.seed.unwrap_or(topology.seed),
+        run: spec.options.run,
         time: "realtime".to_owned(),
         sync: spec.options.sync.unwrap_or(topology.sync).to_string(),
         host: HostFacts::read(),
@@ -477,43 +304,10 @@ fn manifest(spec: &RunSpec) -> Manifest {
     }
 }
 
-/// The signals that end a run. They are listened to from the beginning, so that none is missed
-/// between two waits.
-struct Interruption([(Option<Signal>, &'static str); 3]);
-
-impl Interruption {
-    fn listen() -> Self {
-        let listen = |kind| signal(kind).ok();
-        Self([
-            (listen(SignalKind::interrupt()), "interrupted"),
-            (listen(SignalKind::terminate()), "asked to terminate"),
-            (listen(SignalKind::hangup()), "the terminal is gone"),
-        ])
-    }
-
-    /// Waits for the next one; says what happened.
-    async fn next(&mut self) -> &'static str {
-        let signals = self.0.iter_mut().map(|(signal, cause)| {
-            Box::pin(async move {
-                match signal {
-                    Some(signal) => signal.recv().await,
-                    None => std::future::pending().await,
-                };
-                *cause
-            })
-        });
-        futures::future::select_all(signals).await.0
-    }
-}
-
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn wall(time: SimTime) -> Duration {
     Duration::from_nanos(time.as_nanos())
-}
-
-fn to_json<T: serde::Serialize>(value: Option<&T>) -> serde_json::Value {
-    value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use tapestry_guests::task::{CommandOutcome, TaskRunner};
+use tapestry_guests::task::{CommandOutcome, TaskOutcome, TaskRunner};
 use tapestry_topologies::resolved::Task;
 
 use crate::lab::Lab;
@@ -30,6 +30,26 @@ pub struct Done {
     pub metrics: Vec<(String, MetricValue)>,
 }
 
+/// Carries tasks out, in real or in virtual time.
+pub(crate) trait Executor {
+    /// Runs one task to its end.
+    async fn run(&mut self, task: &Task) -> Done;
+
+    /// Ends what still runs in the background; a sentence for each command that had ended by itself
+    /// otherwise than expected.
+    async fn finish(self) -> Vec<String>;
+}
+
+impl Executor for Tasks {
+    async fn run(&mut self, task: &Task) -> Done {
+        Tasks::run(self, task).await
+    }
+
+    async fn finish(self) -> Vec<String> {
+        Tasks::finish(self).await
+    }
+}
+
 impl Tasks {
     /// Tasks on the nodes that are up; the whole output of each command goes to `outputs/` in the
     /// run directory.
@@ -50,38 +70,11 @@ impl Tasks {
     /// Runs one task to its end. May be a task the topology does not have.
     pub async fn run(&mut self, task: &Task) -> Done {
         let outcome = self.runner.run(task, &|_| {}).await;
-        let mut errors = Vec::new();
+        let mut reasons = Vec::new();
         for command in outcome.commands.iter().filter(|command| !command.is_ok()) {
-            errors.push(format!("task {}: {}", task.name, self.why(command).await));
+            reasons.push(self.why(command).await);
         }
-        let mut metrics = Vec::new();
-        for (name, metric) in outcome.metrics {
-            match (metric.value, metric.error) {
-                (Some(value), _) => metrics.push((name, MetricValue { value, unit: metric.unit })),
-                // Without its command's output the metric is no news.
-                (None, _) if !errors.is_empty() => {}
-                (None, error) => {
-                    // The error names the metric.
-                    let why = error
-                        .map_or_else(|| format!("metric `{name}` has no value"), |e| e.to_string());
-                    errors.push(format!("task {}: {why}", task.name));
-                }
-            }
-        }
-        let report = TaskReport {
-            name: outcome.name,
-            ran: true,
-            state: TaskState::Ended,
-            start_skew_ns: outcome.start_skew_ns,
-            release_span_ns: outcome.release_span_ns,
-            seconds: seconds(outcome.end_ns - outcome.start_ns),
-            commands: outcome
-                .commands
-                .into_iter()
-                .map(|command| report(&task.name, outcome.start_ns, command))
-                .collect(),
-        };
-        Done { report, errors, metrics }
+        Done::new(outcome, &reasons)
     }
 
     /// Ends what still runs in the background. Returns a sentence for each command that had ended
@@ -98,32 +91,7 @@ impl Tasks {
 
     /// Why a command counts as failed, with how its node ended if it did.
     async fn why(&self, command: &CommandOutcome) -> String {
-        let mut why = match (&command.error, command.status) {
-            (Some(error), _) => error.to_string(),
-            (None, _) if command.timed_out => {
-                format!("node {}: `{}` took too long and was ended", command.node, command.text)
-            }
-            (None, status) => {
-                let got = match (status, command.signal) {
-                    (_, Some(signal)) => format!("was ended by signal {signal}"),
-                    (Some(status), None) => format!("ended with status {status}"),
-                    (None, None) => "has no status".to_owned(),
-                };
-                let expected = command.expect_status.unwrap_or(0);
-                let output = command.output.to_text();
-                let skip = output.lines().count().saturating_sub(5);
-                let tail: Vec<&str> = output.lines().skip(skip).collect();
-                let said = if tail.is_empty() {
-                    "; it printed nothing".to_owned()
-                } else {
-                    format!("; it printed last:\n{}", tail.join("\n"))
-                };
-                format!(
-                    "node {}: `{}` {got}, expected {expected}{said}",
-                    command.node, command.text
-                )
-            }
-        };
+        let mut why = why(command);
         if let Some(node) = self.nodes.get(&command.node)
             && node.shell.0.lost().is_some()
             && let Some(end) = node.machine.post_mortem().await
@@ -131,6 +99,68 @@ impl Tasks {
             why = format!("{why}\n{end}");
         }
         why
+    }
+}
+
+impl Done {
+    /// From what became of a task, and why each of its failed commands counts as such.
+    pub(crate) fn new(outcome: TaskOutcome, reasons: &[String]) -> Self {
+        let task = outcome.name;
+        let mut errors: Vec<String> =
+            reasons.iter().map(|why| format!("task {task}: {why}")).collect();
+        let mut metrics = Vec::new();
+        for (name, metric) in outcome.metrics {
+            match (metric.value, metric.error) {
+                (Some(value), _) => metrics.push((name, MetricValue { value, unit: metric.unit })),
+                // Without its command's output the metric is no news.
+                (None, _) if !errors.is_empty() => {}
+                (None, error) => {
+                    // The error names the metric.
+                    let why = error
+                        .map_or_else(|| format!("metric `{name}` has no value"), |e| e.to_string());
+                    errors.push(format!("task {task}: {why}"));
+                }
+            }
+        }
+        let start_ns = outcome.start_ns;
+        let commands = outcome.commands.into_iter();
+        let report = TaskReport {
+            ran: true,
+            state: TaskState::Ended,
+            start_skew_ns: outcome.start_skew_ns,
+            release_span_ns: outcome.release_span_ns,
+            seconds: seconds(outcome.end_ns - start_ns),
+            commands: commands.map(|command| report(&task, start_ns, command)).collect(),
+            name: task,
+        };
+        Self { report, errors, metrics }
+    }
+}
+
+/// Why a command counts as failed.
+pub(crate) fn why(command: &CommandOutcome) -> String {
+    match (&command.error, command.status) {
+        (Some(error), _) => error.to_string(),
+        (None, _) if command.timed_out => {
+            format!("node {}: `{}` took too long and was ended", command.node, command.text)
+        }
+        (None, status) => {
+            let got = match (status, command.signal) {
+                (_, Some(signal)) => format!("was ended by signal {signal}"),
+                (Some(status), None) => format!("ended with status {status}"),
+                (None, None) => "has no status".to_owned(),
+            };
+            let expected = command.expect_status.unwrap_or(0);
+            let output = command.output.to_text();
+            let skip = output.lines().count().saturating_sub(5);
+            let tail: Vec<&str> = output.lines().skip(skip).collect();
+            let said = if tail.is_empty() {
+                "; it printed nothing".to_owned()
+            } else {
+                format!("; it printed last:\n{}", tail.join("\n"))
+            };
+            format!("node {}: `{}` {got}, expected {expected}{said}", command.node, command.text)
+        }
     }
 }
 

@@ -30,7 +30,10 @@ mod spin;
 mod sys;
 mod worker;
 
-pub use capture::{CaptureError, CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
+pub use capture::{
+    CaptureError, CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface, CapturedLink,
+    SimulationCaptures,
+};
 pub use clock::WallClock;
 pub use failure::{Failure, FailureWatch};
 pub use ledger::Lateness;

@@ -31,7 +31,7 @@ impl Output {
 
 /// Collects an [`Output`].
 #[derive(Debug)]
-pub(super) struct Collector {
+pub struct Collector {
     half: usize,
     head: Vec<u8>,
     tail: VecDeque<u8>,
@@ -42,7 +42,7 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Keeps at most about `limit` bytes in memory and writes all of them to `file`, if given.
-    pub(super) fn new(limit: usize, file: Option<&Path>) -> io::Result<Self> {
+    pub fn new(limit: usize, file: Option<&Path>) -> io::Result<Self> {
         Ok(Self {
             half: limit / 2,
             head: Vec::new(),
@@ -54,7 +54,7 @@ impl Collector {
     }
 
     /// Takes more output.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         if let Some(file) = &mut self.file
             && let Err(error) = file.write_all(bytes)
@@ -72,7 +72,7 @@ impl Collector {
     }
 
     /// The output.
-    pub(super) fn finish(self) -> Output {
+    pub fn finish(self) -> Output {
         let mut bytes = self.head;
         let kept = (bytes.len() + self.tail.len()) as u64;
         let missing = self.total - kept;

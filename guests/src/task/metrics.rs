@@ -1,7 +1,10 @@
 //! Values out of outputs: regular expressions and JSON pointers.
 
+use indexmap::IndexMap;
 use regex::RegexBuilder;
-use tapestry_topologies::resolved::{Metric, Pick, Take};
+use tapestry_topologies::resolved::{Metric, Pick, Take, Task};
+
+use super::outcome::{CommandOutcome, MetricValue};
 
 /// Why a metric has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +94,28 @@ pub fn take(name: &str, metric: &Metric, output: &str) -> Result<f64, MetricErro
         ) => Ok(default),
         (found, _) => found,
     }
+}
+
+/// All metrics of `task` from what became of its commands, in the order of the file.
+pub fn take_all(task: &Task, commands: &[CommandOutcome]) -> IndexMap<String, MetricValue> {
+    let mut values = IndexMap::new();
+    for (name, metric) in &task.metrics {
+        let from =
+            commands.iter().find(|command| command.name == metric.from && command.status.is_some());
+        let value = match (from, metric.default) {
+            (Some(command), _) => take(name, metric, &command.output.to_text()),
+            (None, Some(default)) => Ok(default),
+            (None, None) => {
+                Err(MetricError::NoOutput { metric: name.clone(), from: metric.from.clone() })
+            }
+        };
+        let (value, error) = match value {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error)),
+        };
+        values.insert(name.clone(), MetricValue { value, unit: metric.unit.clone(), error });
+    }
+    values
 }
 
 fn by_regex(

@@ -22,6 +22,7 @@ mod outcome;
 mod ready;
 mod runner;
 
-pub use metrics::{MetricError, take};
+pub use metrics::{MetricError, take, take_all};
 pub use outcome::{CommandOutcome, MetricValue, TaskError, TaskOutcome};
+pub use ready::pattern as ready_pattern;
 pub use runner::{TaskEvent, TaskRunner};

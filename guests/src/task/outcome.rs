@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
-use tapestry_topologies::resolved::NodeIndex;
+use tapestry_topologies::resolved::{Command, NodeIndex};
 
 use super::metrics::MetricError;
-use crate::shell::{CommandError, Finished, Output};
+use crate::shell::{CommandError, Finished, Output, signal};
 
 /// What became of a task. Times are nanoseconds since the runner's epoch.
 #[derive(Debug, Serialize)]
@@ -80,6 +80,41 @@ pub struct CommandOutcome {
 }
 
 impl CommandOutcome {
+    /// Of a command that has not been run yet on the node of this name.
+    pub fn not_run(command: &Command, node: String) -> Self {
+        Self {
+            name: command.name.clone(),
+            node,
+            node_index: command.node,
+            text: command.text.clone(),
+            background: command.background,
+            status: None,
+            signal: None,
+            timed_out: false,
+            stopped: false,
+            expect_status: command.expect_status,
+            start_ns: None,
+            end_ns: None,
+            output: Output::default(),
+            output_bytes: 0,
+            output_truncated: false,
+            error: None,
+        }
+    }
+
+    /// Notes the exit status and the signal it stands for.
+    pub fn set_status(&mut self, status: u8) {
+        self.status = Some(status);
+        self.signal = signal(status);
+    }
+
+    /// Notes what it wrote.
+    pub fn set_output(&mut self, output: Output) {
+        self.output_bytes = output.total;
+        self.output_truncated = output.is_truncated;
+        self.output = output;
+    }
+
     /// Whether it ended as expected, or was stopped as intended.
     pub fn is_ok(&self) -> bool {
         let expected = match (self.expect_status, self.status) {
@@ -95,14 +130,11 @@ impl CommandOutcome {
         finished: Finished,
         at: impl Fn(std::time::Instant) -> u64,
     ) {
-        self.status = Some(finished.status);
-        self.signal = finished.signal();
+        self.set_status(finished.status);
         self.timed_out = finished.timed_out;
         self.start_ns = Some(at(finished.started));
         self.end_ns = Some(at(finished.ended));
-        self.output_bytes = finished.output.total;
-        self.output_truncated = finished.output.is_truncated;
-        self.output = finished.output;
+        self.set_output(finished.output);
     }
 }
 
@@ -126,7 +158,7 @@ pub enum TaskError {
     Command(#[from] CommandError),
     /// The node has no shell: its kind has none, or it is gone.
     #[error(
-        "command `{command}`: node number {node} has no shell; run commands on `qemu` and `netns` nodes only"
+        "command `{command}`: node number {node} has no shell; run commands on `qemu`, `netns` and `host` nodes only"
     )]
     NoShell {
         /// The command.

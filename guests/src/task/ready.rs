@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TAIL_BYTES: usize = 200;
 
 /// The expression of `ready:`, with `^` and `$` at lines.
-pub(super) fn pattern(command: &str, pattern: &str) -> Result<Regex, TaskError> {
+pub fn pattern(command: &str, pattern: &str) -> Result<Regex, TaskError> {
     RegexBuilder::new(pattern).multi_line(true).build().map_err(|source| TaskError::Pattern {
         command: command.to_owned(),
         source: Box::new(source),

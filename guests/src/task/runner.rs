@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use indexmap::IndexMap;
 use tapestry_core::SimTime;
 use tapestry_topologies::resolved::{Command, NodeIndex, Task};
 
-use super::metrics::{MetricError, take};
-use super::outcome::{CommandOutcome, MetricValue, TaskError, TaskOutcome};
+use super::metrics::take_all;
+use super::outcome::{CommandOutcome, TaskError, TaskOutcome};
 use super::ready;
-use crate::shell::{Armed, Background, Output, RunOptions, Running, Shell};
+use crate::shell::{Armed, Background, RunOptions, Running, Shell};
 
 /// What a task is doing, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +83,7 @@ impl TaskRunner {
             end_ns: self.at(Instant::now()),
             start_skew_ns: foreground.start_skew.map(nanoseconds),
             release_span_ns: foreground.release_span.map(nanoseconds),
-            metrics: metrics(task, &commands),
+            metrics: take_all(task, &commands),
             commands,
         }
     }
@@ -273,24 +272,8 @@ impl TaskRunner {
 
     fn outcome(&self, command: &Command) -> CommandOutcome {
         let shell = self.shells.get(&command.node);
-        CommandOutcome {
-            name: command.name.clone(),
-            node: shell.map_or_else(|| command.node.to_string(), |s| s.node().to_owned()),
-            node_index: command.node,
-            text: command.text.clone(),
-            background: command.background,
-            status: None,
-            signal: None,
-            timed_out: false,
-            stopped: false,
-            expect_status: command.expect_status,
-            start_ns: None,
-            end_ns: None,
-            output: Output::default(),
-            output_bytes: 0,
-            output_truncated: false,
-            error: None,
-        }
+        let node = shell.map_or_else(|| command.node.to_string(), |s| s.node().to_owned());
+        CommandOutcome::not_run(command, node)
     }
 
     fn at(&self, instant: Instant) -> u64 {
@@ -321,27 +304,6 @@ fn release(armed: Results<Armed>) -> (Results<Running>, Option<Duration>) {
         .collect();
     let some = running.iter().any(Result::is_ok);
     (running, some.then_some(span))
-}
-
-fn metrics(task: &Task, commands: &[CommandOutcome]) -> IndexMap<String, MetricValue> {
-    let mut values = IndexMap::new();
-    for (name, metric) in &task.metrics {
-        let from =
-            commands.iter().find(|command| command.name == metric.from && command.status.is_some());
-        let value = match (from, metric.default) {
-            (Some(command), _) => take(name, metric, &command.output.to_text()),
-            (None, Some(default)) => Ok(default),
-            (None, None) => {
-                Err(MetricError::NoOutput { metric: name.clone(), from: metric.from.clone() })
-            }
-        };
-        let (value, error) = match value {
-            Ok(value) => (Some(value), None),
-            Err(error) => (None, Some(error)),
-        };
-        values.insert(name.clone(), MetricValue { value, unit: metric.unit.clone(), error });
-    }
-    values
 }
 
 fn duration(time: SimTime) -> Duration {

@@ -27,6 +27,7 @@
 
 mod file;
 mod recorder;
+mod simulated;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use crate::plane::Placed;
 use file::{Create, FileError, Files, Layout, create_new};
 use recorder::{Interface, Shared, Stations};
 pub(crate) use recorder::{Recorder, pool_reserve, ring_records};
+pub use simulated::{CapturedLink, SimulationCaptures};
 pub use spec::{CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
 use writer::{Capture, Writer};
 

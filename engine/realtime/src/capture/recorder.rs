@@ -127,22 +127,33 @@ impl Recorder {
 
 impl Trace for Recorder {
     fn record(&mut self, record: TraceRecord<'_>) {
-        use TraceEvent::{MacRx, MacTxDrop, PhyRxDrop, PhyTxBegin, PhyTxDrop};
-        let direction = match record.event {
-            PhyTxBegin | MacTxDrop | PhyTxDrop => Direction::Outbound,
-            MacRx | PhyRxDrop => Direction::Inbound,
-            _ => return,
-        };
-        let link = self.interfaces.get(record.link.0 as usize);
-        let station = link.and_then(|stations| stations.get(record.station as usize));
-        for &interface in station.into_iter().flatten() {
-            self.push(Record {
-                at: record.at,
-                frame: record.frame.clone(),
-                interface,
-                direction,
-                dropped: record.reason,
-            });
+        for record in records(&self.interfaces, &record) {
+            self.push(record);
         }
     }
+}
+
+/// What a step of a frame is to the captures: one record for each interface that shows it.
+pub(super) fn records<'a>(
+    interfaces: &'a Stations,
+    step: &'a TraceRecord<'_>,
+) -> impl Iterator<Item = Record> + 'a {
+    use TraceEvent::{MacRx, MacTxDrop, PhyRxDrop, PhyTxBegin, PhyTxDrop};
+    let direction = match step.event {
+        PhyTxBegin | MacTxDrop | PhyTxDrop => Some(Direction::Outbound),
+        MacRx | PhyRxDrop => Some(Direction::Inbound),
+        _ => None,
+    };
+    let link = interfaces.get(step.link.0 as usize);
+    let station = link.and_then(|stations| stations.get(step.station as usize));
+    let shown = direction.zip(station).into_iter();
+    shown.flat_map(move |(direction, interfaces)| {
+        interfaces.iter().map(move |&interface| Record {
+            at: step.at,
+            frame: step.frame.clone(),
+            interface,
+            direction,
+            dropped: step.reason,
+        })
+    })
 }

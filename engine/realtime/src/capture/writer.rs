@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use tapestry_core::Clock;
+use tapestry_core::{Clock, SimTime};
 
 use super::file::{Closing, FileError, Files};
 use super::recorder::{Record, Shared};
@@ -77,7 +77,7 @@ impl Writer {
                 let Some(record) = ring.pop() else { break };
                 any = true;
                 let capture = &mut captures[shared.interfaces[record.interface as usize].capture];
-                capture.write(shared, *clock, &record);
+                capture.write(shared, || clock.now(), &record);
             }
         }
         any
@@ -90,20 +90,20 @@ impl Writer {
         }
     }
 
-    fn finish(self) -> Vec<CaptureReport> {
-        let Self { shared, mut captures, clock, .. } = self;
-        for capture in &mut captures {
-            let skipped = capture.skipped(&shared);
-            let closing = Closing { now: clock.now(), skipped: &skipped };
-            let outcome = capture.files.close(&closing);
-            capture.end_if_failed(&shared, outcome);
-        }
-        captures.iter().map(|capture| capture.report(&shared)).collect()
+    fn finish(mut self) -> Vec<CaptureReport> {
+        let now = self.clock.now();
+        self.captures.iter_mut().map(|capture| capture.finish(&self.shared, now)).collect()
     }
 }
 
 impl Capture {
-    fn write(&mut self, shared: &Shared, clock: WallClock, record: &Record) {
+    /// Writes a record; `now` is the run's time, for a file that is closed.
+    pub(super) fn write(
+        &mut self,
+        shared: &Shared,
+        now: impl FnOnce() -> SimTime,
+        record: &Record,
+    ) {
         let interface = &shared.interfaces[record.interface as usize];
         if self.error.is_some() {
             interface.skip(1);
@@ -111,7 +111,7 @@ impl Capture {
         }
         if self.files.is_full() {
             let skipped = self.skipped(shared);
-            let outcome = self.files.rotate(&Closing { now: clock.now(), skipped: &skipped });
+            let outcome = self.files.rotate(&Closing { now: now(), skipped: &skipped });
             self.end_if_failed(shared, outcome);
             if self.error.is_some() {
                 interface.skip(1);
@@ -120,6 +120,14 @@ impl Capture {
         }
         let outcome = self.files.write(interface.number, record);
         self.end_if_failed(shared, outcome);
+    }
+
+    /// Closes the file and reports.
+    pub(super) fn finish(&mut self, shared: &Shared, now: SimTime) -> CaptureReport {
+        let skipped = self.skipped(shared);
+        let outcome = self.files.close(&Closing { now, skipped: &skipped });
+        self.end_if_failed(shared, outcome);
+        self.report(shared)
     }
 
     /// After an error, has the workers skip this capture and counts what did not reach its file.

@@ -1,0 +1,99 @@
+//! From a resolved topology to what the models run: links, and the devices of in-process nodes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tapestry_models::{
+    HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix, IpNetwork, LinkConfig,
+};
+use tapestry_realtime::DeviceKind;
+use tapestry_topologies::resolved::{Channel, Ipv4Net, Ipv6Net, Link, Node, NodeKind, Topology};
+
+use crate::configure::addresses_of;
+
+/// Names that commands may use in place of addresses.
+pub(crate) type Names = Arc<BTreeMap<String, IpAddr>>;
+
+/// Every node that has an address, by node name and host name, with its first one.
+pub(crate) fn names(topology: &Topology) -> Names {
+    let mut names = BTreeMap::new();
+    for node in &topology.nodes {
+        if let Some(address) = addresses_of(node).next() {
+            names.insert(node.name.clone(), address);
+        }
+    }
+    // A node's name goes before another's host name.
+    for node in &topology.nodes {
+        if let Some(address) = addresses_of(node).next() {
+            names.entry(node.hostname.clone()).or_insert(address);
+        }
+    }
+    Arc::new(names)
+}
+
+/// The device that a node is; `None` for one that is not in-process.
+pub(crate) fn device(node: &Node, names: &Names) -> Option<DeviceKind> {
+    match node.kind {
+        NodeKind::Qemu(_) | NodeKind::Netns => None,
+        NodeKind::Bridge => Some(DeviceKind::Bridge),
+        NodeKind::Hub => Some(DeviceKind::Hub),
+        NodeKind::Host | NodeKind::Router => {
+            Some(DeviceKind::Host(Box::new(host(node, Arc::clone(names)))))
+        }
+    }
+}
+
+/// A link's model.
+pub(crate) fn link(link: &Link) -> LinkConfig {
+    let plain = match link.channel {
+        Channel::Csma => LinkConfig::csma(&link.name, link.endpoints.len() as u32),
+        Channel::PointToPoint => LinkConfig::point_to_point(&link.name),
+    };
+    LinkConfig {
+        rate: link.rate,
+        delay: link.delay,
+        queue_frames: link.queue_frames,
+        mtu: link.mtu,
+        ..plain
+    }
+}
+
+fn host(node: &Node, names: Names) -> HostConfig {
+    let interfaces = node.interfaces.iter().map(|interface| HostInterface {
+        name: interface.name.clone(),
+        mac: interface.mac.0,
+        addresses: addresses(&interface.ipv4, &interface.ipv6),
+        mtu: interface.mtu,
+    });
+    let bridges = node.bridges.iter().map(|bridge| HostBridge {
+        name: bridge.name.clone(),
+        ports: bridge.ports.clone(),
+        addresses: addresses(&bridge.ipv4, &bridge.ipv6),
+        stp: bridge.stp,
+    });
+    let routes = node.routes.iter().filter_map(|route| {
+        let to = valid(IpNetwork::new(route.to.address, route.to.prefix))?;
+        Some(HostRoute { to, via: route.via, interface: route.dev.clone() })
+    });
+    HostConfig {
+        name: node.name.clone(),
+        interfaces: interfaces.collect(),
+        bridges: bridges.collect(),
+        routes: routes.collect(),
+        forwarding: node.forwarding,
+        names,
+    }
+}
+
+fn addresses(ipv4: &[Ipv4Net], ipv6: &[Ipv6Net]) -> Vec<IpNetwork> {
+    let ipv4 = ipv4.iter().map(|net| IpNetwork::new(net.address.into(), net.prefix));
+    let ipv6 = ipv6.iter().map(|net| IpNetwork::new(net.address.into(), net.prefix));
+    ipv4.chain(ipv6).filter_map(valid).collect()
+}
+
+/// A resolved topology has no prefix that is too long for its address.
+fn valid(network: Result<IpNetwork, InvalidPrefix>) -> Option<IpNetwork> {
+    debug_assert!(network.is_ok(), "{network:?}");
+    network.ok()
+}
