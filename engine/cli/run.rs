@@ -172,11 +172,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// Runs in a sandbox, which this process becomes the parent of.
-fn in_real_time(
-    spec: RunSpec,
-    dir: RunDir,
-    progress: &Arc<Progress>,
-) -> anyhow::Result<Results> {
+fn in_real_time(spec: RunSpec, dir: RunDir, progress: &Arc<Progress>) -> anyhow::Result<Results> {
     let (listener, address) = control::listen()?;
     dir.announce(&address)?;
     // From here on this is another process, inside the lab's namespaces; the one the user started

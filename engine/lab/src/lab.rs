@@ -1,5 +1,6 @@
 //! A running lab: nodes that are up, the data plane between them, and what one can do with both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +12,20 @@ use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, Image, StoreError};
 use tapestry_guests::os::{self, Os};
+use tapestry_guests::shell::RunOptions;
+use tapestry_guests::task::{HostShell, run_on_host};
 use tapestry_realtime::{
     CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot,
     SpinPolicy, StartError, WallClock,
 };
-use tapestry_topologies::resolved::{NodeKind, Qemu, Topology};
+use tapestry_topologies::resolved::{NodeIndex, NodeKind, Qemu, Topology};
 use tokio::sync::Semaphore;
 
 use crate::assemble::{AssembleError, Assembly, assemble};
 use crate::configure;
 use crate::event::{Event, Events};
 use crate::forwarder::{self, ForwarderError};
+use crate::host_shell::PlaneHost;
 use crate::namespace::NodeNet;
 use crate::net::{LabNet, NetError};
 use crate::node::{Footing, Ground, NodeError, Prepared, RunningNode, bring_up};
@@ -151,6 +155,8 @@ pub struct Lab {
     foreign: Option<tokio::process::Child>,
     /// Nodes that are up, in the order they came up.
     pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// In-process hosts, by index of their node.
+    pub hosts: BTreeMap<NodeIndex, Arc<dyn HostShell>>,
     /// Reports on all nodes, in the topology's order.
     pub reports: Vec<NodeReport>,
     // Dropping it closes the netlink socket.
@@ -246,14 +252,24 @@ impl Lab {
                 configure_seconds: None,
             })
             .collect();
+        let plane = Arc::new(Mutex::new(plane));
+        let hosts = device_of.into_iter().enumerate().filter_map(|(index, device)| {
+            let node = &topology.nodes[index];
+            matches!(node.kind, NodeKind::Host | NodeKind::Router).then_some(())?;
+            let (node, plane) = (node.name.clone(), Arc::clone(&plane));
+            let host: Arc<dyn HostShell> = Arc::new(PlaneHost { node, device: device?, plane });
+            Some((index, host))
+        });
+        let hosts = hosts.collect();
         let lab = Self {
             topology,
             directory: directory.to_owned(),
             events,
-            plane: Arc::new(Mutex::new(plane)),
+            plane,
             failure,
             foreign,
             nodes: Arc::new(RwLock::new(Vec::new())),
+            hosts,
             reports,
             net,
         };
@@ -309,6 +325,36 @@ impl Lab {
                     events.emit(&Event::NodeFailed { node, error: error.to_string() });
                     errors.push(error);
                 }
+            }
+        }
+        drop(coming);
+        for (index, error) in self.init_hosts().await {
+            self.reports[index].ready = false;
+            self.reports[index].error = Some(error.to_string());
+            let node = topology.nodes[index].name.clone();
+            events.emit(&Event::NodeFailed { node, error: error.to_string() });
+            errors.push(error);
+        }
+        errors
+    }
+
+    /// Runs the `init:` commands of in-process hosts; gives the first failure of each.
+    async fn init_hosts(&self) -> Vec<(NodeIndex, NodeError)> {
+        let mut errors = Vec::new();
+        for (&index, host) in &self.hosts {
+            for text in &self.topology.nodes[index].init {
+                let failed = match run_on_host(&**host, text, &RunOptions::default()).await {
+                    Ok(finished) if finished.status == 0 => continue,
+                    Ok(finished) => NodeError::Configure {
+                        node: host.node().to_owned(),
+                        what: format!("init command `{text}`"),
+                        status: finished.status,
+                        output: finished.output.to_text(),
+                    },
+                    Err(error) => error.into(),
+                };
+                errors.push((index, failed));
+                break;
             }
         }
         errors

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod event;
 pub mod forwarder;
 pub mod host;
+mod host_shell;
 mod in_process;
 pub mod keep;
 pub mod lab;

@@ -28,7 +28,7 @@ pub enum Refusal {
          not: {}", .nodes.join(", ")
     )]
     External {
-        /// The nodes with their kinds.
+        /// The nodes.
         nodes: Vec<String>,
     },
     /// An option that counts in the other kind of time only.
@@ -109,8 +109,7 @@ impl Refusal {
 pub fn virtual_time_refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
     let mut found = Vec::new();
     let external = topology.nodes.iter().filter(|node| is_external(&node.kind));
-    let nodes: Vec<String> =
-        external.map(|node| format!("{} ({})", node.name, node.kind.as_str())).collect();
+    let nodes: Vec<String> = external.map(|node| node.name.clone()).collect();
     if !nodes.is_empty() {
         found.push(Refusal::External { nodes });
     }

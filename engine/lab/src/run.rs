@@ -186,6 +186,7 @@ async fn body(
     let lab = lab.insert(started);
     let shared = Shared {
         nodes: Arc::clone(&lab.nodes),
+        hosts: lab.hosts.values().map(|host| (host.node().to_owned(), Arc::clone(host))).collect(),
         names: topology.nodes.iter().map(|node| node.name.clone()).collect(),
         status: Box::new(status(lab, events, known)),
     };

@@ -1,5 +1,6 @@
 //! The lab's side of `control`: answers requests from other terminals while the lab runs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdListener;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::RwLock;
 use tapestry_guests::shell::RunOptions;
+use tapestry_guests::task::{HostShell, run_on_host};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,6 +25,8 @@ use crate::status::Status;
 pub struct Shared {
     /// Nodes that are up.
     pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// In-process hosts by name.
+    pub hosts: BTreeMap<String, Arc<dyn HostShell>>,
     /// Names of all nodes of the topology.
     pub names: Vec<String>,
     /// Makes the answer to [`Request::Status`].
@@ -34,7 +38,9 @@ impl Shared {
         if let Some(node) = self.nodes.read().iter().find(|node| node.name == name) {
             return Ok(Arc::clone(node));
         }
-        Err(if self.names.iter().any(|known| known == name) {
+        Err(if self.hosts.contains_key(name) {
+            format!("node {name} is in-process and has no console; use `tapestry exec`")
+        } else if self.names.iter().any(|known| known == name) {
             format!("node {name} is not ready")
         } else {
             format!("there is no node {name:?}; the nodes are {}", self.names.join(", "))
@@ -132,7 +138,6 @@ async fn answer(
             Ok(0)
         }
         Request::Exec { node, command, timeout } => {
-            let node = shared.node(&node)?;
             /// A day: longer than any lab of this kind lives.
             const NO_LIMIT: Duration = Duration::from_hours(24);
             let options = RunOptions {
@@ -141,17 +146,23 @@ async fn answer(
                 queue: timeout.unwrap_or(Duration::from_secs(1)),
                 ..RunOptions::default()
             };
-            let finished = tokio::select! {
-                finished = node.shell.0.run(&command, &options) => {
-                    finished.map_err(|error| error.to_string())?
+            let run = async {
+                if let Some(host) = shared.hosts.get(&node) {
+                    let finished = run_on_host(&**host, &command, &options).await;
+                    return finished.map_err(|error| error.to_string());
                 }
+                let node = shared.node(&node)?;
+                node.shell.0.run(&command, &options).await.map_err(|error| error.to_string())
+            };
+            let finished = tokio::select! {
+                finished = run => finished?,
                 // Who leaves ends the command: dropping it does.
                 () = hang_up(reader) => return Err("the other side left".into()),
             };
             let sent = packet(writer, OUTPUT, &finished.output.bytes).await;
             sent.map_err(|error| error.to_string())?;
             if finished.timed_out {
-                return Err(format!("node {}: `{command}` took too long and was ended", node.name));
+                return Err(format!("node {node}: `{command}` took too long and was ended"));
             }
             Ok(i32::from(finished.status))
         }

@@ -64,7 +64,8 @@ impl Tasks {
             .filter_map(|(index, node)| Some((index, nodes.get(&node.name)?.shell.0.clone())))
             .collect();
         let outputs = Some(directory.join("outputs"));
-        Self { nodes, runner: TaskRunner::new(shells, lab.epoch(), outputs) }
+        let runner = TaskRunner::new(shells, lab.epoch(), outputs).with_hosts(lab.hosts.clone());
+        Self { nodes, runner }
     }
 
     /// Runs one task to its end. May be a task the topology does not have.
@@ -130,7 +131,7 @@ impl Done {
             start_skew_ns: outcome.start_skew_ns,
             release_span_ns: outcome.release_span_ns,
             seconds: seconds(outcome.end_ns - start_ns),
-            commands: commands.map(|command| report(&task, start_ns, command)).collect(),
+            commands: commands.map(|command| report(start_ns, command)).collect(),
             name: task,
         };
         Self { report, errors, metrics }
@@ -164,7 +165,7 @@ pub(crate) fn why(command: &CommandOutcome) -> String {
     }
 }
 
-fn report(task: &str, start_ns: u64, command: CommandOutcome) -> CommandReport {
+fn report(start_ns: u64, command: CommandOutcome) -> CommandReport {
     let error = if command.is_ok() {
         None
     } else if let Some(error) = &command.error {
@@ -188,8 +189,7 @@ fn report(task: &str, start_ns: u64, command: CommandOutcome) -> CommandReport {
         text
     };
     CommandReport {
-        output_file: (command.output_bytes > 0)
-            .then(|| format!("outputs/{task}.{}.out", command.name)),
+        output_file: (command.output_bytes > 0).then(|| format!("outputs/{}", command.file_name())),
         name: command.name,
         node: command.node,
         command: command.text,

@@ -126,6 +126,16 @@ pub enum CommandError {
         /// The command's beginning.
         command: String,
     },
+    /// An in-process host did not run it.
+    #[error("node `{node}`: no result of `{command}`: {reason}")]
+    Host {
+        /// The node.
+        node: String,
+        /// The command.
+        command: String,
+        /// What happened.
+        reason: String,
+    },
     /// The node's shell is gone.
     #[error("node `{node}`: no result of `{command}`: {cause}{}", tail(console))]
     Lost {
@@ -336,7 +346,8 @@ impl Background {
     }
 }
 
-pub(super) fn collector(
+/// Collects the output of a command, into a file too if the options say so.
+pub(crate) fn collector(
     node: &str,
     text: &str,
     options: &RunOptions,

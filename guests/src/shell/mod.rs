@@ -27,8 +27,8 @@ mod process;
 mod watch;
 
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
-pub(crate) use command::signal;
 pub use command::{Armed, Background, CommandError, Finished, RunOptions, Running};
+pub(crate) use command::{collector, signal};
 pub use frame::Key;
 pub use handle::{LoginError, LoginOptions, Shell};
 pub use machine::Lost;

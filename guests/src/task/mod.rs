@@ -17,11 +17,14 @@
 //! on the same node reports that the node is busy. Not done here: `when:`, derived metrics and
 //! `expect:`, which need the metrics of all tasks and are evaluated by the caller.
 
+mod host;
 mod metrics;
 mod outcome;
 mod ready;
 mod runner;
+mod seat;
 
+pub use host::{HostEvent, HostProcess, HostShell, run_on_host};
 pub use metrics::{MetricError, take, take_all};
 pub use outcome::{CommandOutcome, MetricValue, TaskError, TaskOutcome};
 pub use ready::pattern as ready_pattern;

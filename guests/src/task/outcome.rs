@@ -44,6 +44,8 @@ impl TaskOutcome {
 pub struct CommandOutcome {
     /// The command's name in its task.
     pub name: String,
+    /// The task that started it.
+    pub task: String,
     /// The node's name.
     pub node: String,
     /// The node.
@@ -80,10 +82,11 @@ pub struct CommandOutcome {
 }
 
 impl CommandOutcome {
-    /// Of a command that has not been run yet on the node of this name.
-    pub fn not_run(command: &Command, node: String) -> Self {
+    /// Of a command of `task` that has not been run yet on the node of this name.
+    pub fn not_run(task: &str, command: &Command, node: String) -> Self {
         Self {
             name: command.name.clone(),
+            task: task.to_owned(),
             node,
             node_index: command.node,
             text: command.text.clone(),
@@ -113,6 +116,11 @@ impl CommandOutcome {
         self.output_bytes = output.total;
         self.output_truncated = output.is_truncated;
         self.output = output;
+    }
+
+    /// Name of the file among the outputs that takes all it writes.
+    pub fn file_name(&self) -> String {
+        format!("{}.{}.out", self.task, self.name).replace('/', "_")
     }
 
     /// Whether it ended as expected, or was stopped as intended.

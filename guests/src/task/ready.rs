@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::outcome::TaskError;
-use crate::shell::{Background, RunOptions};
+use super::seat::SeatBackground;
+use crate::shell::RunOptions;
 
 /// How often the guest is asked. Each question costs it a process, so not much oftener.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +25,7 @@ pub fn pattern(command: &str, pattern: &str) -> Result<Regex, TaskError> {
 pub(super) async fn wait(
     name: &str,
     node: &str,
-    background: &Background,
+    background: &SeatBackground,
     pattern: &Regex,
     deadline: Instant,
 ) -> Result<(), TaskError> {

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tapestry_core::SimTime;
 use tapestry_topologies::resolved::{Command, NodeIndex, Task};
 
+use super::host::HostShell;
 use super::metrics::take_all;
 use super::outcome::{CommandOutcome, TaskError, TaskOutcome};
 use super::ready;
-use crate::shell::{Armed, Background, RunOptions, Running, Shell};
+use super::seat::{Seat, SeatArmed, SeatBackground, SeatRunning};
+use crate::shell::{RunOptions, Shell};
 
 /// What a task is doing, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub enum TaskEvent<'a> {
 /// The shells of a lab and what goes on behind its tasks.
 #[derive(Debug)]
 pub struct TaskRunner {
-    shells: BTreeMap<NodeIndex, Shell>,
+    seats: BTreeMap<NodeIndex, Seat>,
     epoch: Instant,
     outputs: Option<PathBuf>,
     background: Vec<Behind>,
@@ -48,7 +51,7 @@ pub struct TaskRunner {
 #[derive(Debug)]
 struct Behind {
     outcome: CommandOutcome,
-    command: Background,
+    command: SeatBackground,
     task: String,
 }
 
@@ -60,12 +63,23 @@ impl TaskRunner {
         epoch: Instant,
         outputs: Option<PathBuf>,
     ) -> Self {
-        Self { shells, epoch, outputs, background: Vec::new() }
+        let seats = shells.into_iter().map(|(node, shell)| (node, Seat::Shell(shell))).collect();
+        Self { seats, epoch, outputs, background: Vec::new() }
+    }
+
+    /// The same with in-process hosts beside the shells.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: BTreeMap<NodeIndex, Arc<dyn HostShell>>) -> Self {
+        self.seats.extend(hosts.into_iter().map(|(node, host)| (node, Seat::Host(host))));
+        self
     }
 
     /// The shell of a node, to run a command outside tasks.
     pub fn shell(&self, node: NodeIndex) -> Option<&Shell> {
-        self.shells.get(&node)
+        match self.seats.get(&node)? {
+            Seat::Shell(shell) => Some(shell),
+            Seat::Host(_) => None,
+        }
     }
 
     /// Carries out `task`; see the module's documentation. `when` has been decided by the caller.
@@ -107,7 +121,7 @@ impl TaskRunner {
         let nodes = by_node.into_values().map(async |commands| {
             let mut started = Vec::new();
             for command in commands {
-                let mut outcome = self.outcome(command);
+                let mut outcome = self.outcome(task, command);
                 let result = self.start_one(task, command, deadline).await;
                 let behind = match result {
                     Ok((behind, Ok(()))) => {
@@ -155,16 +169,14 @@ impl TaskRunner {
         task: &Task,
         command: &Command,
         deadline: Instant,
-    ) -> Result<(Background, Result<(), TaskError>), TaskError> {
+    ) -> Result<(SeatBackground, Result<(), TaskError>), TaskError> {
         let pattern = command
             .ready
             .as_deref()
             .map(|pattern| ready::pattern(&command.name, pattern))
             .transpose()?;
         let shell = self.require_shell(command)?;
-        let mut options = self.options(&task.name, &command.name, Some(deadline));
-        // The file is written when the output is fetched at the end.
-        options.output_file = None;
+        let options = self.options(&task.name, &command.name, Some(deadline));
         let background = shell.start_background(&command.text, &options).await?;
         let ready = match pattern {
             Some(pattern) => {
@@ -184,14 +196,14 @@ impl TaskRunner {
     ) -> Foreground {
         let commands: Vec<&Command> = task.commands.iter().filter(|c| !c.background).collect();
         let mut outcomes: Vec<CommandOutcome> =
-            commands.iter().map(|command| self.outcome(command)).collect();
+            commands.iter().map(|command| self.outcome(task, command)).collect();
         let armed = join_all(commands.iter().map(async |command| {
             let shell = self.require_shell(command)?;
             let mut options = self.options(&task.name, &command.name, Some(deadline));
             if let Some(timeout) = command.timeout {
                 options.timeout = options.timeout.min(duration(timeout));
             }
-            Ok::<Armed, TaskError>(shell.arm(&command.text, &options).await?)
+            Ok::<SeatArmed, TaskError>(shell.arm(&command.text, options).await?)
         }))
         .await;
         let (running, release_span) = release(armed);
@@ -248,8 +260,8 @@ impl TaskRunner {
         .await
     }
 
-    fn require_shell(&self, command: &Command) -> Result<&Shell, TaskError> {
-        self.shells
+    fn require_shell(&self, command: &Command) -> Result<&Seat, TaskError> {
+        self.seats
             .get(&command.node)
             .ok_or_else(|| TaskError::NoShell { command: command.name.clone(), node: command.node })
     }
@@ -270,10 +282,10 @@ impl TaskRunner {
         options
     }
 
-    fn outcome(&self, command: &Command) -> CommandOutcome {
-        let shell = self.shells.get(&command.node);
+    fn outcome(&self, task: &Task, command: &Command) -> CommandOutcome {
+        let shell = self.seats.get(&command.node);
         let node = shell.map_or_else(|| command.node.to_string(), |s| s.node().to_owned());
-        CommandOutcome::not_run(command, node)
+        CommandOutcome::not_run(&task.name, command, node)
     }
 
     fn at(&self, instant: Instant) -> u64 {
@@ -290,18 +302,15 @@ struct Foreground {
 type Results<T> = Vec<Result<T, TaskError>>;
 
 /// Releases back to back; gives the time from before the first byte to after the last.
-fn release(armed: Results<Armed>) -> (Results<Running>, Option<Duration>) {
+fn release(armed: Results<SeatArmed>) -> (Results<SeatRunning>, Option<Duration>) {
     let mut written = Vec::with_capacity(armed.len());
     let begun = Instant::now();
     for armed in &armed {
-        written.push(armed.as_ref().is_ok_and(Armed::write));
+        written.push(armed.as_ref().is_ok_and(SeatArmed::write));
     }
     let span = begun.elapsed();
-    let running: Results<Running> = armed
-        .into_iter()
-        .zip(written)
-        .map(|(armed, written)| armed.map(|armed| armed.note(written)))
-        .collect();
+    let running: Results<SeatRunning> =
+        armed.into_iter().zip(written).map(|(armed, written)| Ok(armed?.note(written)?)).collect();
     let some = running.iter().any(Result::is_ok);
     (running, some.then_some(span))
 }

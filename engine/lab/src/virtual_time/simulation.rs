@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tapestry_core::{SimTime, Streams};
 use tapestry_guests::shell::Collector;
 use tapestry_models::{
-    BuildError, CommandError, CommandId, CommandOutput, DeviceId, Livelock, Network,
-    NetworkBuilder,
+    BuildError, CommandError, CommandId, CommandOutput, DeviceId, Livelock, Network, NetworkBuilder,
 };
 use tapestry_realtime::{
     CaptureError, CaptureReport, CaptureSpec, CapturedLink, DeviceKind, EndpointReport, LinkReport,

@@ -99,7 +99,9 @@ impl<'a> VirtualTasks<'a> {
                 match process.ended {
                     Some((_, 0)) => {}
                     Some((_, status)) => {
-                        return Err(format!("{what} failed with status {status}; it said:\n{said}"));
+                        return Err(format!(
+                            "{what} failed with status {status}; it said:\n{said}"
+                        ));
                     }
                     None => return Err(format!("{what} took longer than {limit}")),
                 }
@@ -115,7 +117,7 @@ impl<'a> VirtualTasks<'a> {
         command: &Command,
         deadline: SimTime,
     ) -> Option<CommandOutcome> {
-        let mut outcome = CommandOutcome::not_run(command, self.name(command.node));
+        let mut outcome = CommandOutcome::not_run(&task.name, command, self.name(command.node));
         let pattern = command.ready.as_deref().map(|text| ready_pattern(&command.name, text));
         let pattern = match pattern.transpose() {
             Ok(pattern) => pattern,
@@ -124,7 +126,7 @@ impl<'a> VirtualTasks<'a> {
                 return Some(outcome);
             }
         };
-        let id = match self.start(task, command, pattern.is_some()) {
+        let id = match self.start(command, &outcome, pattern.is_some()) {
             Ok(id) => id,
             Err(error) => {
                 outcome.error = Some(error);
@@ -146,15 +148,13 @@ impl<'a> VirtualTasks<'a> {
             let (node, name) = (outcome.node.clone(), command.name.clone());
             if let Some((_, status)) = process.ended {
                 let (pattern, output) = (pattern.to_string(), tail());
-                let error =
-                    TaskError::EndedEarly { node, command: name, pattern, status, output };
+                let error = TaskError::EndedEarly { node, command: name, pattern, status, output };
                 outcome.error = Some(error);
                 break;
             }
             if self.simulation.now() >= deadline {
                 let (pattern, output) = (pattern.to_string(), tail());
-                let after =
-                    Duration::from_nanos((self.simulation.now() - begun).as_nanos());
+                let after = Duration::from_nanos((self.simulation.now() - begun).as_nanos());
                 outcome.error =
                     Some(TaskError::NotReady { node, command: name, pattern, after, output });
                 break;
@@ -178,11 +178,10 @@ impl<'a> VirtualTasks<'a> {
         let now = self.simulation.now();
         let mut all: Vec<Result<Underway, CommandOutcome>> = Vec::new();
         for command in task.commands.iter().filter(|command| !command.background) {
-            let mut outcome = CommandOutcome::not_run(command, self.name(command.node));
-            let deadline = command.timeout.map_or(deadline, |own| {
-                now.saturating_add(own).min(deadline)
-            });
-            all.push(match self.start(task, command, false) {
+            let mut outcome = CommandOutcome::not_run(&task.name, command, self.name(command.node));
+            let deadline =
+                command.timeout.map_or(deadline, |own| now.saturating_add(own).min(deadline));
+            all.push(match self.start(command, &outcome, false) {
                 Ok(id) => Ok(Underway { outcome, id, deadline }),
                 Err(error) => {
                     outcome.error = Some(error);
@@ -244,15 +243,14 @@ impl<'a> VirtualTasks<'a> {
 
     fn start(
         &mut self,
-        task: &Task,
         command: &Command,
+        outcome: &CommandOutcome,
         watched: bool,
     ) -> Result<CommandId, TaskError> {
-        let file = format!("{}.{}.out", task.name, command.name).replace('/', "_");
-        let path = self.outputs.join(file);
+        let path = self.outputs.join(outcome.file_name());
         let limit = RunOptions::default().output_limit;
         let output = Collector::new(limit, Some(&path)).map_err(|source| {
-            let (node, command) = (self.name(command.node), command.name.clone());
+            let (node, command) = (outcome.node.clone(), command.name.clone());
             CommandError::OutputFile { node, command, path, source }
         })?;
         let id = self.simulation.start(command.node, &command.text, output, watched);
