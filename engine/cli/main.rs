@@ -27,6 +27,7 @@ macro_rules! tell {
 
 mod attach;
 mod clean;
+mod compare;
 mod doctor;
 mod exec;
 mod files;
@@ -65,6 +66,8 @@ enum Verb {
     Attach(attach::Args),
     /// Show a running lab: links, nodes, the task, the verdict so far
     Top(top::Args),
+    /// Compare runs: metrics, counters of links, arrival times
+    Compare(compare::Args),
     /// Remove the run directories of runs that were killed
     Clean(clean::Args),
 }
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Verb::Exec(args) => exec::main(&args),
         Verb::Attach(args) => attach::main(&args),
         Verb::Top(args) => top::main(&args),
+        Verb::Compare(args) => compare::main(&args),
         Verb::Clean(args) => clean::main(&args),
     };
     match done {

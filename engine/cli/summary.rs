@@ -91,7 +91,7 @@ fn millis(nanoseconds: u64) -> String {
 }
 
 /// Six significant digits, no trailing zeros: `4986.66`, `0.0125`, `5000`.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
