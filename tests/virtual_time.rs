@@ -144,6 +144,48 @@ tasks: [{ name: slow, run: { a: sleep 1000 }, timeout: 3s }]
 }
 
 #[test]
+fn a_host_and_a_namespace_meet_in_one_lab() {
+    if !have_root() || !have_program("ping") {
+        return;
+    }
+    let place = Place::new();
+    let topology = "
+nodes: { in: { kind: host }, r: { kind: router }, out: { kind: netns, routes: [{ to: default, via: 10.0.1.1 }] } }
+links:
+  - { pair: [in, r], delay: 1ms, ipv4: 10.0.0.0/24 }
+  - { pair: [r, out], delay: 1ms, ipv4: 10.0.1.0/24 }
+tasks:
+  - name: ping
+    run:
+      in: ip route add default via 10.0.0.2 && ping -c 3 -i 0.1 out
+      out: ping -c 3 -i 0.2 in
+    metrics:
+      inside: { from: in, regex: '(\\d) received' }
+      outside: { from: out, regex: '(\\d) received' }
+    expect: ['${inside == 3}', '${outside == 3}']
+";
+    let results = place.run(&patient(topology)).expect(0).results().passed();
+    assert_eq!(results.node("in")["ready"], true);
+    assert!(results.task("ping")["start_skew_ns"].is_u64());
+}
+
+#[test]
+fn a_simulation_can_be_interrupted() {
+    let place = Place::new();
+    let topology = format!(
+        "{TWO}
+tasks: [{{ name: long, run: {{ a: ping -q -i 0.001 b }}, timeout: 100000h }}]
+"
+    );
+    let mut run = place.begin_with(&topology, &["--time", "virtual"]);
+    run.wait_for_event("task-started", "long");
+    run.signal(nix::sys::signal::Signal::SIGINT);
+    let results = run.end().expect(130).results();
+    assert_eq!(results.outcome(), "interrupted");
+    assert_eq!(results.task("long")["state"], "interrupted");
+}
+
+#[test]
 fn an_hour_takes_a_moment_and_times_are_exact() {
     let place = Place::new();
     let topology = format!(

@@ -95,7 +95,7 @@ pub struct Comparison {
     pub threshold: f64,
     /// The metrics of A and B.
     pub metrics: Vec<Row>,
-    /// Counters of links that differ in nothing but value, `LINK NODE:INTERFACE COUNTER`.
+    /// Counters of links, named `LINK NODE:INTERFACE COUNTER`.
     pub links: Vec<Row>,
     /// Arrival times, for each of B and each link captured in both.
     pub arrivals: Vec<Arrivals>,

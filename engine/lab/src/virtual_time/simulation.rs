@@ -74,6 +74,8 @@ pub(super) struct Simulation {
     steps: u64,
 }
 
+/// Bytes of output in which `ready:` is looked for.
+const WATCHED_BYTES: usize = 1 << 20;
 /// Instants simulated between two looks at signals: a fraction of a millisecond.
 const STEPS_PER_TURN: u64 = 256;
 
@@ -235,7 +237,8 @@ impl Simulation {
                 CommandOutput::Printed(bytes) => {
                     process.output.push(&bytes);
                     if let Some(watched) = &mut process.watched {
-                        watched.extend_from_slice(&bytes);
+                        let room = WATCHED_BYTES.saturating_sub(watched.len());
+                        watched.extend_from_slice(&bytes[..bytes.len().min(room)]);
                     }
                 }
                 CommandOutput::Exited(status) => process.ended = Some((event.at, status)),
