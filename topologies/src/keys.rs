@@ -75,7 +75,7 @@ pub(crate) static TOP: Object = Object {
             one(Scalar::Integer { min: 0, max: i64::MAX }),
             "Root of all random streams; default 1.",
         ),
-        key("time_limit", TIME, "Longest wall-clock time of the whole run; default none."),
+        key("time_limit", TIME, "Longest time of the whole run, by its own clock; default none."),
         key("verdict", Shape::Object(&VERDICT), "When a run counts as degraded or invalid."),
         key(
             "types",

@@ -32,7 +32,7 @@ pub struct Topology {
     pub sync: SyncPolicy,
     /// Root of all random streams.
     pub seed: u64,
-    /// Longest wall-clock time a whole run may take, if bounded.
+    /// Longest time a whole run may take, if bounded; virtual time in a simulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<SimTime>,
     /// When a run counts as degraded or invalid.

@@ -223,7 +223,8 @@ fn counters(run: &EndedRun) -> IndexMap<String, (f64, String)> {
             let frames = |counter: &str| station[counter]["frames"].as_f64();
             let drops = |side: &str| {
                 let reasons = station[side].as_object()?;
-                Some(reasons.values().filter_map(serde_json::Value::as_f64).sum::<f64>())
+                let frames: u64 = reasons.values().filter_map(serde_json::Value::as_u64).sum();
+                Some(frames as f64)
             };
             for (counter, value) in [
                 ("offered", frames("offered")),
