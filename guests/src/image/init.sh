@@ -46,13 +46,16 @@ trap 'sync; reboot -f' TERM
 # The second serial port is a terminal for people: the first key starts a shell on it.
 if read -r type < /sys/class/tty/ttyS1/type && [ "$type" != 0 ]; then
     while :; do
-        read -r key < /dev/ttyS1 && setsid -c /bin/sh -l < /dev/ttyS1 > /dev/ttyS1 2>&1 || sleep 1
+        read -r key < /dev/ttyS1 && setsid -c /usr/bin/ash -l < /dev/ttyS1 > /dev/ttyS1 2>&1 || sleep 1
     done &
 fi 2>/dev/null
 
+# Short lines reach the shell in one piece: its port interrupts when the receiver is as good as full.
+echo 14 > /sys/class/tty/ttyS0/rx_trig_bytes
+
 echo "tapestry: ready"
 while :; do
-    setsid -c /bin/sh -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
+    setsid -c /usr/bin/ash -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
     shell=$!
     # A signal ends `wait` early; then the shell is still there.
     while kill -0 $shell 2>/dev/null; do wait $shell; done

@@ -15,6 +15,7 @@ mod command_line;
 mod exit;
 mod guest;
 mod qmp;
+mod slice;
 mod stderr;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 # The shell proxy's agent: runs inside the guest and obeys one line of the host at a time.
 #
-# Needs a POSIX sh (dash, bash, busybox ash), cat, and /proc; uses setsid where there is one. It is
+# Needs a POSIX sh (dash, bash, busybox ash), cat, ls, and /proc; uses setsid where there is one. It is
 # sent without comments and indentation. Protocol, descriptors and reasons: see agent.rs.
 #
 # K is the session's secret: never exported, in an argument list, or in a command's memory.
@@ -20,28 +20,40 @@ done
 f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 
 # What the process of a command runs. It takes the command's pieces and, when told to, becomes it.
-# $1 opening key (spent once the start is told), $2 number. It joins the outputs itself, because a
-# shell that did it from outside would add "Killed" to them. It tells the agent twice: when a child
-# ends, busybox forgets what it has read of a line.
-# c INDEX TEXT: a piece. Empty, or g LENGTHS: start. x: do not. k, p: as below.
-g='o=$1 n=$2 c= j=0 t=0 s=
+# The opening key is spent once the start is told. It joins the outputs itself, because a
+# shell that did it from outside would add "Killed" to them. When a child ends, busybox forgets what
+# it has read of a line; so there, what the agent must learn is said more often (v) than the agent
+# has children. $1 is that key, $2 c and the number, $3 v.
+# r LENGTH TEXT: all of a command, to start. c INDEX TEXT: a piece. Empty, or g LENGTHS: start.
+# x: do not. k, p: as below.
+g='o=$1 n=$2 v=$3 a= c= j=0 t=0 s=
 f() { printf "\036%s %s\037" $o "$1" >&9; }
 f armed
+d() {
+c=$p
+case $p in
+*\\*) c=$(printf %b. "$p") && c=${c%.} ;;
+esac
+}
 while IFS= read -r l <&8; do
 case $l in
+"r "*)
+p=${l#r }
+i=${p%% *}
+p=${p#* }
+[ $i -eq ${#p} ] && d && s=1 && break
+f huh ;;
 "c "*)
 p=${l#c }
 i=${p%% *}
 p=${p#* }
-[ $i = 0 ] && c= j=0 t=0
+[ $i = 0 ] && a= j=0 t=0
 if [ $i = $j ]; then
-case $p in
-*\\*) p=$(printf %b. "$p") && p=${p%.} ;;
-esac
-c=$c$p j=$((j+1)) t=$((t+${#l}))
+d
+a=$a$c j=$((j+1)) t=$((t+${#l}))
 fi
 f "ack $i ${#l}" ;;
-"" | "g $t") s=1; break ;;
+"" | "g $t") c=$a s=1; break ;;
 x) break ;;
 "k "*) set -- $l; kill -$2 -$3 || kill -$2 $3 ;;
 p) f pong ;;
@@ -49,24 +61,25 @@ p) f pong ;;
 esac
 done
 [ $s ] && f "start $$"
-printf "%s\n%s\n" "$n p$$" "$n p$$" >&3
+for i in $v; do echo "$n p$$"; done >&3
 [ $s ] || exit 125
 exec 3>&- 8<&- 9>&- </dev/null 2>&1
-unset -f f
+unset -f f d
 set --
-eval "unset o n j t s l p i c
+eval "unset o n j t s l p i c a v
 $c"'
 
-# Ends the last command's relay. A background job that still holds the pipe writes into the void.
+# Ends the last command's relay if it did not end with the command: then a background job still
+# holds the pipe, and from now on writes into the void.
 settle() {
 	[ -n "$k" ] || return
-	{ kill -9 $k; cat <&4 >/dev/null 3>&- 8<&- 9>&- & } 4</proc/$k/fd/0
+	[ -e /proc/$k/fd/0 ] && { kill -9 $k; cat <&4 >/dev/null 3>&- 8<&- 9>&- & } 4</proc/$k/fd/0
 	wait $k
 	k=
 }
 
-# Waits until command $1 was started or died, so that only its process reads the console. Notes
-# processes (u) and statuses (r, of number q) on the way.
+# Waits for what is said with the word $1: c and the number of a command that was started or died, so
+# that only its process reads the console. Notes processes (u) and statuses (r, of q) on the way.
 hand() {
 	while read -r x y <&3; do
 		case $y in
@@ -77,7 +90,8 @@ hand() {
 	done
 }
 
-k= r= q= u= m=0
+k= r= q= u= m=0 z=0 v=1
+case $(ls -l /proc/$$/exe) in *busybox*) v="1 2 3 4" ;; esac
 # The left side only makes a pipe: descriptor 3 becomes both its ends, for the agent's own use.
 : | {
 	exec 3<>/proc/self/fd/0 0<&8
@@ -91,13 +105,13 @@ k= r= q= u= m=0
 			settle
 			m=$2
 			{
-				$s $h -c "$g" sh "$3" "$2"
+				$s $h -c "$g" sh "$3" "c$2" "$v"
 				r=$?
-				echo "$2 $r" >&3
+				echo "c$2 $r" >&3
 				printf '\036%s end %s\037' "$4" $r
 			} | cat >&9 3>&- 8<&- &
 			k=$!
-			hand "$2"
+			hand "c$2"
 			;;
 		# b NUMBER OPEN CLOSE: the same in the background, its output kept in a file.
 		"b "*)
@@ -106,10 +120,10 @@ k= r= q= u= m=0
 			[ -d "$d" ] || mkdir -m 700 "$d"
 			true >"$d/$2"
 			{
-				$s $h -c "$g" sh "$3" "$2"
+				$s $h -c "$g" sh "$3" "c$2" "$v"
 				r=$?
 				printf '\036%s end %s\037' "$4" $r
-				echo "$2 $r" >&3
+				echo "c$2 $r" >&3
 				f "gone $2 $r"
 			} | {
 				exec 3>&- 8<&- 9>&-
@@ -118,16 +132,17 @@ k= r= q= u= m=0
 				cat >"$d/$2"
 				cat >/dev/null
 			} &
-			hand "$2"
+			hand "c$2"
 			;;
 		# q NUMBER CLOSE: say again how the command ended, behind the output still on its way.
 		"q "*)
 			set -- $l
-			echo q >&3
-			hand q
+			z=$((z+1))
+			for i in $v; do echo "q$z"; done >&3
+			hand "q$z"
 			if [ "$m" != "$2" ]; then
 				f "never $2"
-			elif [ "$q" != "$2" ]; then
+			elif [ "$q" != "c$2" ]; then
 				f "busy $2 $u"
 			else
 				printf '\036%s end %s\037' "$3" "$r" >/proc/$k/fd/0 ||
@@ -141,7 +156,7 @@ k= r= q= u= m=0
 			;;
 		# p: are you there?
 		p) f pong ;;
-		x) ;;
+		x | "r "*) ;;
 		*) f "huh" ;;
 		esac
 	done

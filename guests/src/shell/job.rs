@@ -239,6 +239,11 @@ impl Job {
     }
 
     fn send_from_the_first(&mut self, now: Instant) -> Vec<Next> {
+        if let Some(whole) = self.whole() {
+            self.phase = Phase::Released;
+            self.ask_at = now + self.wait;
+            return vec![Next::Send(whole)];
+        }
         self.phase = Phase::Sending { sent: 0, acknowledged: 0 };
         self.ask_at = now + self.wait;
         self.fill_window()
@@ -255,6 +260,14 @@ impl Job {
         }
         self.phase = Phase::Sending { sent: end, acknowledged };
         vec![Next::Send(lines)]
+    }
+
+    /// The line that brings all of a short command and starts it, if nothing else is to start it.
+    fn whole(&self) -> Option<String> {
+        match self.pieces.as_slice() {
+            [piece] if self.start.at_once => agent::whole(piece),
+            _ => None,
+        }
     }
 
     /// The line that starts the command if all of it arrived.
@@ -379,7 +392,8 @@ impl Job {
                 self.wait *= 2;
                 self.ask_at = now + self.wait;
                 // Perhaps only the starting line was lost. The agent would not mind it.
-                vec![if self.tries == 1 { Next::Send(self.go()) } else { query }]
+                let again = || Next::Send(self.whole().unwrap_or_else(|| self.go()));
+                vec![if self.tries == 1 { again() } else { query }]
             }
         }
     }

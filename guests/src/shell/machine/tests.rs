@@ -83,15 +83,13 @@ impl Guest {
                     self.last = Some((number, close, None));
                     return answers.push(self.end(125));
                 }
+                ["r", length, ..] if length.parse() == Ok(line[3 + length.len()..].len()) => {
+                    self.text = line[3 + length.len()..].to_owned();
+                    self.start([number, open, close], answers);
+                    return;
+                }
                 [""] | ["g", _] if words.len() == 1 || words[1] == total => {
-                    self.runs.push(std::mem::take(&mut self.text));
-                    answers.push(frame(&open, "start 77".into()));
-                    answers.push(self.output.clone());
-                    self.running = Some((77, close.clone()));
-                    self.last = Some((number, close, None));
-                    if !self.endless {
-                        answers.push(self.end(self.status));
-                    }
+                    self.start([number, open, close], answers);
                     return;
                 }
                 _ => answers.push(frame(&open, "huh".into())),
@@ -116,8 +114,19 @@ impl Guest {
                 answers.push(self.end(if signal == "TERM" { 143 } else { 137 }));
             }
             ["p"] => answers.push(frame(&self.session, "pong".into())),
-            ["x"] | ["k", ..] => {}
+            ["x"] | ["k" | "r", ..] => {}
             _ => answers.push(frame(&self.session, "huh".into())),
+        }
+    }
+
+    fn start(&mut self, [number, open, close]: [String; 3], answers: &mut Vec<Vec<u8>>) {
+        self.runs.push(std::mem::take(&mut self.text));
+        answers.push(format!("\x1e{open} start 77\x1f").into_bytes());
+        answers.push(self.output.clone());
+        self.running = Some((77, close.clone()));
+        self.last = Some((number, close, None));
+        if !self.endless {
+            answers.push(self.end(self.status));
         }
     }
 
