@@ -140,9 +140,13 @@ impl Line {
     }
 }
 
-/// A size as the buffer lines print it.
-pub(super) fn buffer(bytes: usize) -> String {
-    adapt(bytes as f64, 1_024.0, "Byte")
+/// The kernel's default buffer of a UDP socket, in bytes; ours has no limit.
+pub(super) const UDP_BUFFER: usize = 212_992;
+
+/// The size of a buffer as the head lines print it: what `-w` asked for, else `default`, in bytes.
+pub(super) fn buffer(window: Option<usize>, default: usize) -> String {
+    let size = adapt(window.unwrap_or(default) as f64, 1_024.0, "Byte");
+    if window.is_some() { size } else { size + " (default)" }
 }
 
 /// A value with the largest prefix that leaves it above one, in at least four characters.

@@ -56,11 +56,9 @@ impl TcpClient {
         to: SocketAddr,
         cx: &mut Cx<'_, '_>,
     ) -> Result<Box<dyn Program>, u8> {
-        let (size, default) = match options.window {
-            Some(window) => (window, ""),
-            None => (SEND_BUFFER, " (default)"),
-        };
-        cx.print(format!("TCP window size: {}{default}\n{RULE}", buffer(size)));
+        let size = options.window.unwrap_or(SEND_BUFFER);
+        let window = buffer(options.window, SEND_BUFFER);
+        cx.print(format!("TCP window size: {window}\n{RULE}"));
         let now = cx.now();
         let mut senders = Vec::with_capacity(options.parallel);
         for number in 1..=options.parallel {

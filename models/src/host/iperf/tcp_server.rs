@@ -38,14 +38,10 @@ const BACKLOG: usize = 8;
 
 impl TcpServer {
     pub(super) fn start(options: Options, cx: &mut Cx<'_, '_>) -> Self {
-        let (size, default) = match options.window {
-            Some(window) => (window, ""),
-            None => (RECEIVE_BUFFER, " (default)"),
-        };
         cx.print(format!(
-            "{RULE}Server listening on TCP port {}\nTCP window size: {}{default}\n{RULE}",
+            "{RULE}Server listening on TCP port {}\nTCP window size: {}\n{RULE}",
             options.port,
-            buffer(size)
+            buffer(options.window, RECEIVE_BUFFER)
         ));
         let (listening, receivers) = (Vec::new(), Vec::new());
         let mut this = Self { options, listening, receivers, streams: 0, headed: false };

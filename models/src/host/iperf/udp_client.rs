@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tapestry_core::SimTime;
 
 use super::options::{MIN_LENGTH, Options};
-use super::report::{HEAD, HEAD_UDP, HEAD_UDP_CLIENT_ENHANCED, Line, RULE, buffer};
+use super::report::{HEAD, HEAD_UDP, HEAD_UDP_CLIENT_ENHANCED, Line, RULE, UDP_BUFFER, buffer};
 use super::{Stream, local, wire};
 use crate::host::stack::packet::{Packet, UDP, u16_at};
 use crate::host::{Cx, Program, Progress};
@@ -35,8 +35,6 @@ struct Sender {
 /// Closing datagrams before the client gives up, and the time between them.
 const TRIES: u32 = 10;
 const RETRY: SimTime = SimTime::from_millis(250);
-/// The kernel's default buffer, in bytes; ours has no limit.
-const BUFFER: usize = 212_992;
 
 impl UdpClient {
     pub(super) fn start(
@@ -46,15 +44,11 @@ impl UdpClient {
         cx: &mut Cx<'_, '_>,
     ) -> Result<Box<dyn Program>, u8> {
         let interval = options.due(1).unwrap_or(super::SHORTEST_INTERVAL).as_nanos() as f64 / 1e3;
-        let (size, default) = match options.window {
-            Some(window) => (window, ""),
-            None => (BUFFER, " (default)"),
-        };
         cx.print(format!(
             "Sending {} byte datagrams, IPG target: {interval:.2} us (kalman adjust)\n\
-             UDP buffer size: {}{default}\n{RULE}",
+             UDP buffer size: {}\n{RULE}",
             options.length,
-            buffer(size)
+            buffer(options.window, UDP_BUFFER)
         ));
         let start = cx.now();
         let mut streams = Vec::with_capacity(options.parallel);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tapestry_core::SimTime;
 
 use super::options::Options;
-use super::report::{HEAD_UDP, HEAD_UDP_ENHANCED, Line, RULE, buffer};
+use super::report::{HEAD_UDP, HEAD_UDP_ENHANCED, Line, RULE, UDP_BUFFER, buffer};
 use super::{Stream, wire};
 use crate::host::stack::packet::{Packet, UDP, u16_at};
 use crate::host::{Cx, Program, Progress};
@@ -48,19 +48,13 @@ const NO_LATENCY: Latency =
 const ENDED: usize = 64;
 /// Streams at once; datagrams of others are dropped.
 const STREAMS: usize = 1_024;
-/// The kernel's default buffer, in bytes; ours has no limit.
-const BUFFER: usize = 212_992;
 
 impl UdpServer {
     pub(super) fn start(options: Options, cx: &mut Cx<'_, '_>) -> Self {
-        let (size, default) = match options.window {
-            Some(window) => (window, ""),
-            None => (BUFFER, " (default)"),
-        };
         cx.print(format!(
-            "{RULE}Server listening on UDP port {}\nUDP buffer size: {}{default}\n{RULE}",
+            "{RULE}Server listening on UDP port {}\nUDP buffer size: {}\n{RULE}",
             options.port,
-            buffer(size)
+            buffer(options.window, UDP_BUFFER)
         ));
         let (receivers, ended) = (Vec::new(), VecDeque::new());
         Self { options, receivers, ended, streams: 0, headed: false }
