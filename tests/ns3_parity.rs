@@ -12,8 +12,8 @@ use std::sync::mpsc;
 use serde_json::Value;
 use tapestry_core::{DataRate, SimTime};
 use tapestry_models::{
-    DropReason, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder, PortId, TraceEvent,
-    TraceRecord,
+    DropReason, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder, PortId, QueueConfig,
+    TraceEvent, TraceRecord,
 };
 
 /// (nanosecond, node, frame)
@@ -109,7 +109,7 @@ fn build(scenario: &Scenario) -> (Network, BTreeMap<u64, PortId>) {
     let configure = |link: LinkConfig| LinkConfig {
         rate: Some(scenario.rate),
         delay: scenario.delay,
-        queue_frames: scenario.queue_frames,
+        queue: QueueConfig::frames(scenario.queue_frames),
         mtu: u32::MAX,
         // The file counts bytes on the wire.
         framing: Framing::NONE,

@@ -9,6 +9,7 @@ use crate::bridge::Bridge;
 use crate::csma::{BackoffRandom, Csma};
 use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
 use crate::point_to_point::PointToPoint;
+use crate::queue::Queue;
 use crate::{
     ChannelKind, DeviceId, Host, HostConfig, HostError, LinkConfig, LinkId, PortId, Schedule,
     Source,
@@ -120,10 +121,11 @@ impl NetworkBuilder {
         if !self.names.insert(config.name.clone()) {
             return Err(BuildError::DuplicateLink { link: config.name });
         }
-        let LinkConfig { name, rate, delay, queue_frames, framing, stations, .. } = config;
+        let LinkConfig { name, rate, delay, framing, stations, .. } = config;
+        let queue = || Queue::new(&config.queue);
         let channel = match config.channel {
             ChannelKind::PointToPoint => {
-                Channel::PointToPoint(PointToPoint::new(rate, delay, queue_frames, framing))
+                Channel::PointToPoint(PointToPoint::new(rate, delay, framing, [queue(), queue()]))
             }
             ChannelKind::Csma => {
                 let (randomness, first) = (self.randomness, self.csma_stations);
@@ -137,7 +139,8 @@ impl NetworkBuilder {
                         BackoffRandom::Ns3(Mrg32k3a::new(seed, first + u64::from(station), run))
                     }
                 });
-                Channel::Csma(Csma::new(rate, delay, queue_frames, framing, config.backoff, random))
+                let stations = random.map(|random| (random, queue()));
+                Channel::Csma(Csma::new(rate, delay, framing, config.backoff, stations))
             }
         };
         self.largest_mtu = self.largest_mtu.max(config.mtu);

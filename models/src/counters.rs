@@ -6,6 +6,7 @@
 use std::ops::{Index, IndexMut};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use tapestry_core::SimTime;
 
 /// Frames and their bytes (without frame check sequence and padding).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -35,10 +36,58 @@ pub struct Counters {
     pub delivered: Count,
     /// Times a transmission was put off because the medium was busy.
     pub backoffs: u64,
+    /// The frames that went through the station's queue.
+    pub queue: QueueCounters,
     /// Frames lost in the transmitter, by reason.
     pub tx_dropped: Drops,
     /// Frames lost before the receiver, by reason.
     pub rx_dropped: Drops,
+}
+
+/// How long a station's queue became, and how long frames stayed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueCounters {
+    /// Most frames that waited at once, the one in transmission not counted.
+    pub longest_frames: u64,
+    /// Most bytes that waited at once.
+    pub longest_bytes: u64,
+    /// Frames that left for the transmitter, those that did not wait included.
+    pub dequeued: u64,
+    /// Sum of the times that those frames waited, ns; saturates.
+    pub sojourn_sum_ns: u64,
+    /// The longest of those times, ns.
+    pub sojourn_max_ns: u64,
+}
+
+impl QueueCounters {
+    /// Mean time in the queue in ns over all frames that left it; `None` before the first.
+    pub fn sojourn_mean_ns(&self) -> Option<u64> {
+        self.sojourn_sum_ns.checked_div(self.dequeued)
+    }
+
+    pub(crate) fn enqueued(&mut self, frames: usize, bytes: u64) {
+        self.longest_frames = self.longest_frames.max(frames as u64);
+        self.longest_bytes = self.longest_bytes.max(bytes);
+    }
+
+    pub(crate) fn dequeued(&mut self, sojourn: SimTime) {
+        let sojourn = sojourn.as_nanos();
+        self.dequeued += 1;
+        self.sojourn_sum_ns = self.sojourn_sum_ns.saturating_add(sojourn);
+        self.sojourn_max_ns = self.sojourn_max_ns.max(sojourn);
+    }
+}
+
+impl Serialize for QueueCounters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("longest_frames", &self.longest_frames)?;
+        map.serialize_entry("longest_bytes", &self.longest_bytes)?;
+        map.serialize_entry("dequeued", &self.dequeued)?;
+        map.serialize_entry("sojourn_mean_ns", &self.sojourn_mean_ns().unwrap_or_default())?;
+        map.serialize_entry("sojourn_max_ns", &self.sojourn_max_ns)?;
+        map.end()
+    }
 }
 
 /// Why a model dropped a frame.

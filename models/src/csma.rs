@@ -15,13 +15,12 @@
 //! Reference: ns-3 `CsmaNetDevice`, `CsmaChannel`, `Backoff`, whose order of scheduling is kept:
 //! arrivals, then the end of propagation, then the end of the gap.
 
-use std::collections::VecDeque;
-
 use rand::RngExt;
 use tapestry_core::{DataRate, Mrg32k3a, RandomStream, SimTime};
 
 use crate::counters::DropReason;
 use crate::event::{Context, Timer};
+use crate::queue::Queue;
 use crate::trace::TraceEvent;
 use crate::{Backoff, Frame, Framing};
 
@@ -29,7 +28,6 @@ use crate::{Backoff, Frame, Framing};
 pub(crate) struct Csma {
     pub(crate) rate: Option<DataRate>,
     pub(crate) delay: SimTime,
-    queue_frames: usize,
     framing: Framing,
     backoff: Backoff,
     medium: Medium,
@@ -56,12 +54,18 @@ enum Medium {
 
 #[derive(Debug)]
 struct Station {
-    queue: VecDeque<Frame>,
+    queue: Queue,
     state: Transmitter,
     /// The frame in back-off or transmission.
     current: Option<Frame>,
     retries: u32,
     random: BackoffRandom,
+}
+
+impl Station {
+    fn dequeue(&mut self, cx: &mut Context<'_>, station: usize) -> Option<Frame> {
+        self.queue.dequeue(cx.now, |frame, event| cx.queue_event(station, frame, event))
+    }
 }
 
 /// Where a station's back-off draws come from.
@@ -98,44 +102,34 @@ impl Csma {
     pub(crate) fn new(
         rate: Option<DataRate>,
         delay: SimTime,
-        queue_frames: u32,
         framing: Framing,
         backoff: Backoff,
-        randoms: impl Iterator<Item = BackoffRandom>,
+        stations: impl Iterator<Item = (BackoffRandom, Queue)>,
     ) -> Self {
-        let stations = randoms
-            .map(|random| Station {
-                queue: VecDeque::new(),
+        let stations = stations
+            .map(|(random, queue)| Station {
+                queue,
                 state: Transmitter::Ready,
                 current: None,
                 retries: 0,
                 random,
             })
             .collect();
-        let queue_frames = queue_frames as usize;
-        Self {
-            rate,
-            delay,
-            queue_frames,
-            framing,
-            backoff,
-            medium: Medium::Idle,
-            stations,
-            times: None,
-        }
+        Self { rate, delay, framing, backoff, medium: Medium::Idle, stations, times: None }
     }
 
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         let instant = self.rate.is_none() && self.delay == SimTime::ZERO;
         let receivers = self.stations.len() - 1;
+        let (now, rate) = (cx.now, self.rate);
         let this = &mut self.stations[station];
+        let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
         if this.state != Transmitter::Ready {
-            if this.queue.len() < self.queue_frames {
-                this.queue.push_back(frame);
-            } else {
-                cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::QueueFull);
-            }
-        } else if instant && self.medium == Medium::Idle {
+            this.queue.enqueue(now, rate, frame, report);
+            return;
+        }
+        let Some(frame) = this.queue.pass(now, rate, frame, report) else { return };
+        if instant && self.medium == Medium::Idle {
             cx.trace(TraceEvent::PhyTxBegin, station, &frame, None);
             cx.transmitted(station, &frame, receivers);
             cx.broadcast(SimTime::ZERO, station, frame);
@@ -183,7 +177,7 @@ impl Csma {
             cx.drop_tx(TraceEvent::PhyTxDrop, station, frame, reason);
             this.retries = 0;
             this.state = Transmitter::Ready;
-            this.current = this.queue.pop_front();
+            this.current = this.dequeue(cx, station);
         }
     }
 
@@ -211,7 +205,7 @@ impl Csma {
     pub(crate) fn transmit_ready(&mut self, cx: &mut Context<'_>, station: usize) {
         let this = &mut self.stations[station];
         this.state = Transmitter::Ready;
-        this.current = this.queue.pop_front();
+        this.current = this.dequeue(cx, station);
         self.transmit_start(cx, station);
     }
 
@@ -222,7 +216,7 @@ impl Csma {
             if let Some(frame) = this.current.take() {
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
             }
-            for frame in this.queue.drain(..) {
+            while let Some(frame) = this.queue.purge() {
                 cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::LinkDown);
             }
             this.state = Transmitter::Ready;

@@ -3,6 +3,7 @@
 use tapestry_core::{EventKey, EventQueue, SimTime};
 
 use crate::counters::{Counters, DropReason};
+use crate::queue::QueueEvent;
 use crate::trace::{Trace, TraceEvent, TraceRecord};
 use crate::{Frame, LinkId};
 
@@ -87,6 +88,19 @@ impl Context<'_> {
     ) {
         self.counters[station].tx_dropped[reason] += 1;
         self.trace(event, station, frame, Some(reason));
+    }
+
+    /// Counts what became of a frame in the queue of a station.
+    #[inline]
+    pub(crate) fn queue_event(&mut self, station: usize, frame: &Frame, event: QueueEvent) {
+        let queue = &mut self.counters[station].queue;
+        match event {
+            QueueEvent::Enqueued { frames, bytes } => queue.enqueued(frames, bytes),
+            QueueEvent::Dequeued { sojourn } => queue.dequeued(sojourn),
+            QueueEvent::Dropped(reason) => {
+                self.drop_tx(TraceEvent::MacTxDrop, station, frame, reason);
+            }
+        }
     }
 
     /// Counts a copy that ends at a receiver: delivered, or lost for a reason.

@@ -23,12 +23,13 @@ mod host;
 mod link;
 mod network;
 mod point_to_point;
+mod queue;
 mod source;
 mod trace;
 
 pub use bridge::Bridge;
 pub use builder::{BuildError, NetworkBuilder};
-pub use counters::{Count, Counters, DropReason, Drops};
+pub use counters::{Count, Counters, DropReason, Drops, QueueCounters};
 pub use frame::{FillError, Frame, FramePool};
 pub use host::{
     CommandEvent, CommandId, CommandOutput, Host, HostBridge, HostConfig, HostError, HostInterface,
@@ -36,5 +37,6 @@ pub use host::{
 };
 pub use link::{Backoff, ChannelKind, DeviceId, Framing, LinkConfig, LinkId, PortId};
 pub use network::{CommandError, Livelock, Network, Transmit};
+pub use queue::{Limit, QueueConfig};
 pub use source::{Schedule, Source, udp_frame};
 pub use trace::{Trace, TraceEvent, TraceRecord};

@@ -2,6 +2,8 @@
 
 use tapestry_core::{DataRate, SimTime};
 
+use crate::queue::QueueConfig;
+
 /// A link of a network, counted from 0 in the order of building.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u32);
@@ -86,8 +88,8 @@ pub struct LinkConfig {
     pub rate: Option<DataRate>,
     /// One-way propagation delay.
     pub delay: SimTime,
-    /// Frames a station's queue holds behind the one in transmission.
-    pub queue_frames: u32,
+    /// The queue of each station, behind the frame in transmission.
+    pub queue: QueueConfig,
     /// Largest payload of a frame in bytes (Ethernet header and one VLAN tag not counted).
     pub mtu: u32,
     /// Bytes on the wire.
@@ -105,7 +107,7 @@ impl LinkConfig {
             stations: 2,
             rate: None,
             delay: SimTime::ZERO,
-            queue_frames: 100,
+            queue: QueueConfig::frames(100),
             mtu: 1_500,
             framing: Framing::ETHERNET,
             backoff: Backoff::default(),

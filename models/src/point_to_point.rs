@@ -1,6 +1,6 @@
 //! Point-to-point channel: two stations, full duplex.
 //!
-//! Purpose: each direction has a drop-tail queue, a transmitter that serialises one frame after
+//! Purpose: each direction has a queue, a transmitter that serialises one frame after
 //! another without gap, and a wire that delays. A frame arrives one serialisation time and one
 //! propagation delay after its transmission begins.
 //!
@@ -12,12 +12,11 @@
 //! Reference: ns-3 `PointToPointNetDevice`, `PointToPointChannel`, whose order of scheduling is
 //! kept: the end of a transmission first, then its arrival.
 
-use std::collections::VecDeque;
-
 use tapestry_core::{DataRate, EventKey, SimTime};
 
 use crate::counters::DropReason;
 use crate::event::{Context, Timer};
+use crate::queue::Queue;
 use crate::trace::TraceEvent;
 use crate::{Frame, Framing};
 
@@ -25,15 +24,14 @@ use crate::{Frame, Framing};
 pub(crate) struct PointToPoint {
     pub(crate) rate: Option<DataRate>,
     pub(crate) delay: SimTime,
-    queue_frames: usize,
     framing: Framing,
     sides: [Side; 2],
 }
 
 /// The transmitter of one direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Side {
-    queue: VecDeque<Frame>,
+    queue: Queue,
     /// The frame in transmission and its arrival.
     current: Option<(Frame, EventKey)>,
     /// When the latest frame under way arrives.
@@ -44,21 +42,21 @@ impl PointToPoint {
     pub(crate) fn new(
         rate: Option<DataRate>,
         delay: SimTime,
-        queue_frames: u32,
         framing: Framing,
+        queues: [Queue; 2],
     ) -> Self {
-        let sides = Default::default();
-        Self { rate, delay, queue_frames: queue_frames as usize, framing, sides }
+        let sides = queues.map(|queue| Side { queue, current: None, last_arrival: SimTime::ZERO });
+        Self { rate, delay, framing, sides }
     }
 
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         let side = &mut self.sides[station];
-        if side.current.is_none() {
+        let (now, rate) = (cx.now, self.rate);
+        let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
+        if side.current.is_some() {
+            side.queue.enqueue(now, rate, frame, report);
+        } else if let Some(frame) = side.queue.pass(now, rate, frame, report) {
             self.transmit_start(cx, station, frame);
-        } else if side.queue.len() < self.queue_frames {
-            side.queue.push_back(frame);
-        } else {
-            cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::QueueFull);
         }
     }
 
@@ -86,9 +84,11 @@ impl PointToPoint {
     pub(crate) fn transmit_complete(&mut self, cx: &mut Context<'_>, station: usize) {
         let Some((frame, _)) = self.sides[station].current.take() else { return };
         cx.transmitted(station, &frame, 1);
+        let now = cx.now;
         // More than one only if the rate limit was lifted meanwhile.
         while self.sides[station].current.is_none() {
-            let Some(next) = self.sides[station].queue.pop_front() else { return };
+            let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
+            let Some(next) = self.sides[station].queue.dequeue(now, report) else { return };
             self.transmit_start(cx, station, next);
         }
     }
@@ -100,7 +100,7 @@ impl PointToPoint {
                 cx.queue.cancel(arrival);
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
             }
-            for frame in side.queue.drain(..) {
+            while let Some(frame) = side.queue.purge() {
                 cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::LinkDown);
             }
             side.last_arrival = SimTime::ZERO;

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use tapestry_core::{DataRate, SimTime, Streams};
 use tapestry_models::{
     Backoff, ChannelKind, DropReason, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder,
-    PortId, TraceEvent, TraceRecord,
+    PortId, QueueConfig, TraceEvent, TraceRecord,
 };
 
 fn us(micros: u64) -> SimTime {
@@ -43,7 +43,7 @@ fn outputs(network: &mut Network) -> Vec<(u32, u8, SimTime)> {
 #[test]
 fn point_to_point_serialises_queues_and_delays_each_direction() {
     let mut config = ten_megabit(LinkConfig::point_to_point("l"));
-    config.queue_frames = 2;
+    config.queue = QueueConfig::frames(2);
     let mut network = network(config);
     for mark in 0..4 {
         network.handle_frame(us(0), A, frame(125, mark));
@@ -269,7 +269,7 @@ fn a_loop_without_delay_ends_with_an_error_not_a_hang() {
 fn the_trace_tells_the_life_of_a_frame() {
     use TraceEvent::{MacRx, MacTx, MacTxBackoff, MacTxDrop, PhyRxEnd, PhyTxBegin, PhyTxEnd};
     let mut config = ten_megabit(LinkConfig::csma("l", 2));
-    config.queue_frames = 0;
+    config.queue = QueueConfig::frames(0);
     config.framing = Framing::ETHERNET;
     assert_eq!(config.channel, ChannelKind::Csma);
     let mut network = network(config);

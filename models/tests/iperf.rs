@@ -4,13 +4,13 @@ mod common;
 
 use common::Lab;
 use tapestry_core::{DataRate, SimTime};
-use tapestry_models::LinkConfig;
+use tapestry_models::{LinkConfig, QueueConfig};
 
 fn link(mbits: u64, delay_ms: u64, queue_frames: u32) -> LinkConfig {
     LinkConfig {
         rate: DataRate::from_bits_per_sec(mbits * 1_000_000),
         delay: SimTime::from_millis(delay_ms),
-        queue_frames,
+        queue: QueueConfig::frames(queue_frames),
         ..LinkConfig::point_to_point("l")
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tapestry_core::{DataRate, Scheduler, SimTime, Simulator, Streams, World};
 use tapestry_models::{
-    ChannelKind, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder, PortId, Transmit,
+    ChannelKind, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder, PortId, QueueConfig,
+    Transmit,
 };
 
 #[derive(Debug, Clone)]
@@ -32,9 +33,9 @@ fn cases(with_toggles: bool) -> impl Strategy<Value = Case> {
         let config =
             if csma { LinkConfig::csma("l", stations) } else { LinkConfig::point_to_point("l") };
         let delay = SimTime::from_nanos(delay);
+        let queue = QueueConfig::frames(queue_frames);
         // Some frames exceed the MTU.
-        let config =
-            LinkConfig { rate, delay, queue_frames, mtu: 170, framing: Framing::NONE, ..config };
+        let config = LinkConfig { rate, delay, queue, mtu: 170, framing: Framing::NONE, ..config };
         let mut at = SimTime::ZERO;
         let stations = config.stations;
         let sends = sends

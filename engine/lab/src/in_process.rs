@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tapestry_models::{
     HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix, IpNetwork, LinkConfig,
+    QueueConfig,
 };
 use tapestry_realtime::DeviceKind;
 use tapestry_topologies::resolved::{Channel, Ipv4Net, Ipv6Net, Link, Node, NodeKind, Topology};
@@ -53,7 +54,7 @@ pub(crate) fn link(link: &Link) -> LinkConfig {
     LinkConfig {
         rate: link.rate,
         delay: link.delay,
-        queue_frames: link.queue_frames,
+        queue: QueueConfig::frames(link.queue_frames),
         mtu: link.mtu,
         ..plain
     }

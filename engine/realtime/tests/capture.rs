@@ -10,7 +10,7 @@ use common::{PATIENCE, delivered, frame, memory_link, number, pair, wait_until};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tapestry_core::SimTime;
-use tapestry_models::{DropReason, LinkConfig};
+use tapestry_models::{DropReason, LinkConfig, QueueConfig};
 use tapestry_realtime::{
     CaptureError, CaptureReport, CaptureSpec, DataPlane, DataPlaneConfig, MemoryEnd, StartError,
     WallClock,
@@ -140,7 +140,7 @@ fn dropped_frames_have_a_comment_that_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let config = LinkConfig {
         rate: Some("100kbit/s".parse().unwrap()),
-        queue_frames: 2,
+        queue: QueueConfig::frames(2),
         ..pair("l", SimTime::ZERO)
     };
     let (plane, ends) = captured(config, vec![CaptureSpec::new("l", directory.path())]);

@@ -12,7 +12,7 @@ use common::{PATIENCE, assert_accounted, memory_link, wait_until};
 use nix::errno::Errno;
 use proptest::prelude::*;
 use tapestry_core::{DataRate, SimTime};
-use tapestry_models::LinkConfig;
+use tapestry_models::{LinkConfig, QueueConfig};
 use tapestry_realtime::{
     Control, DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, LinkSpec, MemoryEnd,
     WallClock,
@@ -69,8 +69,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 /// A shared medium and a link behind a bridge or hub, with the test as all nodes.
 fn start(device: DeviceKind, queue_frames: u32) -> (DataPlane, Vec<MemoryEnd>) {
-    let lan = LinkConfig { queue_frames, ..LinkConfig::csma(LINKS[0], STATIONS) };
-    let wire = LinkConfig { queue_frames, ..LinkConfig::csma(LINKS[1], 1) };
+    let queue = QueueConfig::frames(queue_frames);
+    let lan = LinkConfig { queue: queue.clone(), ..LinkConfig::csma(LINKS[0], STATIONS) };
+    let wire = LinkConfig { queue, ..LinkConfig::csma(LINKS[1], 1) };
     let (links, ends): (Vec<LinkSpec>, Vec<Vec<MemoryEnd>>) = [lan, wire]
         .into_iter()
         .map(|config| {

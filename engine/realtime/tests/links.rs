@@ -9,7 +9,7 @@ use common::{
 };
 use proptest::prelude::*;
 use tapestry_core::{Clock, SimTime};
-use tapestry_models::{DropReason, LinkConfig};
+use tapestry_models::{DropReason, LinkConfig, QueueConfig};
 use tapestry_realtime::{
     Control, ControlError, DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec,
     LinkSpec, MemoryPort, PortDrop, StartError, WallClock,
@@ -85,7 +85,7 @@ fn lateness_can_be_forgotten() {
 fn every_frame_is_accounted_for_under_overload() {
     let config = LinkConfig {
         rate: Some("1Mbit/s".parse().unwrap()),
-        queue_frames: 10,
+        queue: QueueConfig::frames(10),
         ..pair("thin", SimTime::from_millis(5))
     };
     let (plane, ends) = one_link(config);
@@ -324,7 +324,7 @@ proptest! {
         let config = LinkConfig {
             rate: limited.then(|| "100Mbit/s".parse().unwrap()),
             delay: SimTime::from_micros(delay_us),
-            queue_frames: 20,
+            queue: QueueConfig::frames(20),
             ..base
         };
         let (plane, ends) = one_link(config);

@@ -9,7 +9,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tapestry_core::{DataRate, SimTime, Streams};
-use tapestry_models::{Frame, LinkConfig, LinkId, Network, NetworkBuilder, PortId};
+use tapestry_models::{Frame, LinkConfig, QueueConfig, LinkId, Network, NetworkBuilder, PortId};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -62,7 +62,7 @@ fn build(input: &Input) -> (Network, Vec<PortId>) {
             .link(LinkConfig {
                 rate: rate(link.rate),
                 delay: SimTime::from_nanos(u64::from(link.delay_ns)),
-                queue_frames: u32::from(link.queue_frames),
+                queue: QueueConfig::frames(link.queue_frames.into()),
                 mtu: u32::from(link.mtu),
                 ..plain
             })
