@@ -13,6 +13,7 @@
 
 mod clock;
 mod decimal;
+pub mod link;
 mod mrg32k3a;
 mod queue;
 mod random;
