@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tapestry_core::{Mrg32k3a, Streams};
+use tapestry_core::{Mrg32k3a, SimTime, Streams};
 use thiserror::Error;
 
 use crate::bridge::Bridge;
@@ -11,8 +11,8 @@ use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Stati
 use crate::point_to_point::PointToPoint;
 use crate::queue::Queue;
 use crate::{
-    ChannelKind, DeviceId, Host, HostConfig, HostError, LinkConfig, LinkId, PortId, Schedule,
-    Source,
+    ChannelKind, DeviceId, Direction, Host, HostConfig, HostError, LinkConfig, LinkId, PortId,
+    Schedule, SetLinkError, Source,
 };
 
 /// Collects links, then devices on their stations.
@@ -46,6 +46,9 @@ pub enum BuildError {
         /// The name.
         link: String,
     },
+    /// No model can obey the link's parameters.
+    #[error(transparent)]
+    Parameters(#[from] SetLinkError),
     /// The channel cannot have that many stations.
     #[error("link `{link}` has {stations} stations; {expected}")]
     Stations {
@@ -146,7 +149,20 @@ impl NetworkBuilder {
         self.largest_mtu = self.largest_mtu.max(config.mtu);
         let id = LinkId(self.links.len() as u32);
         let first_station = self.stations.len() as u32;
-        self.links.push(Link::new(name, config.mtu, first_station, stations, channel));
+        let mut link = Link::new(name, config.mtu, first_station, stations, channel);
+        if let Some([forward, backward]) = config.parameters.as_deref() {
+            let directions = match config.channel {
+                ChannelKind::PointToPoint => {
+                    vec![(Direction::From(0), forward), (Direction::From(1), backward)]
+                }
+                ChannelKind::Csma => vec![(Direction::Both, forward)],
+            };
+            for (direction, parameters) in directions {
+                link.check(direction, parameters)?;
+                link.set(SimTime::ZERO, self.streams(), direction, parameters);
+            }
+        }
+        self.links.push(link);
         self.stations.extend((0..stations).map(|_| Station { link: id, receiver: Receiver::Port }));
         Ok(id)
     }
@@ -186,10 +202,7 @@ impl NetworkBuilder {
         if !self.hosts.insert(config.name.clone()) {
             return Err(BuildError::DuplicateNode { node: config.name });
         }
-        let streams = match self.randomness {
-            Randomness::Named(streams) => streams,
-            Randomness::Ns3 { seed, run } => Streams::new(seed.into(), run),
-        };
+        let streams = self.streams();
         self.device(DeviceKind::Host(Box::new(Host::new(config, streams)?)), ports)
     }
 
@@ -206,7 +219,16 @@ impl NetworkBuilder {
 
     /// The network, at time zero and with all links up.
     pub fn build(self) -> Network {
-        Network::new(self.links, self.stations, self.devices, self.largest_mtu)
+        let streams = self.streams();
+        Network::new(self.links, self.stations, self.devices, self.largest_mtu, streams)
+    }
+
+    /// The named streams of this network.
+    fn streams(&self) -> Streams {
+        match self.randomness {
+            Randomness::Named(streams) => streams,
+            Randomness::Ns3 { seed, run } => Streams::new(seed.into(), run),
+        }
     }
 
     fn device(&mut self, kind: DeviceKind, ports: &[PortId]) -> Result<DeviceId, BuildError> {

@@ -38,10 +38,33 @@ pub struct Counters {
     pub backoffs: u64,
     /// The frames that went through the station's queue.
     pub queue: QueueCounters,
+    /// What impairments did to frames that arrived.
+    #[serde(skip_serializing_if = "Impaired::is_zero")]
+    pub impaired: Impaired,
     /// Frames lost in the transmitter, by reason.
     pub tx_dropped: Drops,
     /// Frames lost before the receiver, by reason.
     pub rx_dropped: Drops,
+}
+
+/// What impairments did to frames other than losing them: on a point-to-point link counted at the
+/// station that sent them, on CSMA at the one that received them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Impaired {
+    /// Second copies that arrived.
+    pub duplicated: u64,
+    /// Frames with wrong bits; a frame and its copy count once.
+    pub corrupted: u64,
+    /// Frames that skipped the delay.
+    pub reordered: u64,
+    /// Frames with an ECN mark instead of a loss.
+    pub marked: u64,
+}
+
+impl Impaired {
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How long a station's queue became, and how long frames stayed in it.
@@ -104,16 +127,19 @@ pub enum DropReason {
     BackoffRetriesExceeded,
     /// The link was down, or went down while the frame was on it.
     LinkDown,
+    /// The link's loss model chose the frame.
+    Loss,
 }
 
 impl DropReason {
     /// All reasons, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::TooLong,
         Self::TooShort,
         Self::BackoffRetriesExceeded,
         Self::LinkDown,
+        Self::Loss,
     ];
 
     /// The reason as results name it.
@@ -124,6 +150,7 @@ impl DropReason {
             Self::TooShort => "too-short",
             Self::BackoffRetriesExceeded => "backoff-retries-exceeded",
             Self::LinkDown => "link-down",
+            Self::Loss => "loss",
         }
     }
 }
@@ -178,7 +205,7 @@ mod tests {
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             drops[reason] += 1 << i;
         }
-        assert_eq!(drops.total(), 0b11111);
+        assert_eq!(drops.total(), 0b11_1111);
         assert!(drops.iter().enumerate().all(|(i, (_, frames))| frames == 1 << i));
     }
 

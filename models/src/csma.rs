@@ -16,6 +16,7 @@
 //! arrivals, then the end of propagation, then the end of the gap.
 
 use rand::RngExt;
+use tapestry_core::link::LinkParameters;
 use tapestry_core::{DataRate, Mrg32k3a, RandomStream, SimTime};
 
 use crate::counters::DropReason;
@@ -26,8 +27,8 @@ use crate::{Backoff, Frame, Framing};
 
 #[derive(Debug)]
 pub(crate) struct Csma {
-    pub(crate) rate: Option<DataRate>,
-    pub(crate) delay: SimTime,
+    rate: Option<DataRate>,
+    delay: SimTime,
     framing: Framing,
     backoff: Backoff,
     medium: Medium,
@@ -116,6 +117,18 @@ impl Csma {
             })
             .collect();
         Self { rate, delay, framing, backoff, medium: Medium::Idle, stations, times: None }
+    }
+
+    /// Changes the medium, for frames whose transmission has not begun.
+    pub(crate) fn set(&mut self, parameters: &LinkParameters) {
+        self.rate = parameters.rate;
+        self.delay = parameters.delay;
+        self.framing = parameters.framing;
+    }
+
+    /// Rate, delay and framing.
+    pub(crate) fn parameters(&self) -> LinkParameters {
+        LinkParameters { framing: self.framing, ..LinkParameters::new(self.rate, self.delay) }
     }
 
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {

@@ -3,6 +3,7 @@
 use tapestry_core::{EventKey, EventQueue, SimTime};
 
 use crate::counters::{Counters, DropReason};
+use crate::impair::{Outcome, Passage};
 use crate::queue::QueueEvent;
 use crate::trace::{Trace, TraceEvent, TraceRecord};
 use crate::{Frame, LinkId};
@@ -16,6 +17,8 @@ pub(crate) enum Event {
     Timer { station: u32, epoch: u32, timer: Timer },
     /// A frame arrives at this station.
     Arrival { station: u32, epoch: u32, frame: Frame },
+    /// A frame that got lost would arrive at this station now.
+    Loss { station: u32, epoch: u32, frame: Frame },
     /// A frame from this station arrives at all others of its link.
     Broadcast { source: u32, epoch: u32, frame: Frame },
     /// A device asked to be called; void if it has asked for another time since.
@@ -58,6 +61,34 @@ impl Context<'_> {
     pub(crate) fn arrive(&mut self, at: SimTime, station: usize, frame: Frame) -> EventKey {
         let station = self.first_station + station as u32;
         self.queue.schedule(at, Event::Arrival { station, epoch: self.epoch, frame })
+    }
+
+    /// A frame from `source` that passed an impaired wire, to the other one of two stations.
+    pub(crate) fn passed(&mut self, source: usize, passage: Passage) {
+        let Passage { outcome, arrival, reordered } = passage;
+        let station = 1 - source;
+        if outcome.lost {
+            let station = self.first_station + station as u32;
+            let (epoch, frame) = (self.epoch, outcome.frame);
+            self.queue.schedule(arrival, Event::Loss { station, epoch, frame });
+            return;
+        }
+        self.counters[source].impaired.reordered += u64::from(reordered);
+        if self.count(source, &outcome) {
+            self.arrive(arrival, station, outcome.frame.clone());
+        }
+        self.arrive(arrival, station, outcome.frame);
+    }
+
+    /// Counts what happened to a frame that is not lost; true if there is a second copy of it,
+    /// which is on its way now.
+    pub(crate) fn count(&mut self, station: usize, outcome: &Outcome) -> bool {
+        let impaired = &mut self.counters[station].impaired;
+        impaired.corrupted += u64::from(outcome.corrupted);
+        impaired.marked += u64::from(outcome.marked);
+        impaired.duplicated += u64::from(outcome.duplicated);
+        *self.in_flight += u64::from(outcome.duplicated);
+        outcome.duplicated
     }
 
     /// A frame from `source` arrives at all other stations after `delay`.

@@ -7,7 +7,7 @@
 //! Assumptions: frames are Ethernet without preamble and frame check sequence, as TAP devices
 //! carry them. The caller passes `now`; nothing here asks the time or does I/O.
 //!
-//! Not modelled: bit errors, impairments, speed negotiation, flow control (802.3x).
+//! Not modelled: speed negotiation, flow control (802.3x).
 //!
 //! Reference: ns-3 models `csma`, `point-to-point` and `bridge`; IEEE 802.3, 802.1D.
 
@@ -17,9 +17,11 @@ mod bridge;
 mod builder;
 mod counters;
 mod csma;
+mod ecn;
 mod event;
 mod frame;
 mod host;
+mod impair;
 mod link;
 mod network;
 mod point_to_point;
@@ -29,14 +31,14 @@ mod trace;
 
 pub use bridge::Bridge;
 pub use builder::{BuildError, NetworkBuilder};
-pub use counters::{Count, Counters, DropReason, Drops, QueueCounters};
+pub use counters::{Count, Counters, DropReason, Drops, Impaired, QueueCounters};
 pub use frame::{FillError, Frame, FramePool};
 pub use host::{
     CommandEvent, CommandId, CommandOutput, Host, HostBridge, HostConfig, HostError, HostInterface,
     HostRoute, InvalidPrefix, IpNetwork, PROGRAMS, ParseIpNetworkError,
 };
-pub use link::{Backoff, ChannelKind, DeviceId, Framing, LinkConfig, LinkId, PortId};
-pub use network::{CommandError, Livelock, Network, Transmit};
+pub use link::{Backoff, ChannelKind, DeviceId, Direction, Framing, LinkConfig, LinkId, PortId};
+pub use network::{CommandError, Livelock, Network, SetLinkError, Transmit};
 pub use queue::{Limit, QueueConfig};
 pub use source::{Schedule, Source, udp_frame};
 pub use trace::{Trace, TraceEvent, TraceRecord};

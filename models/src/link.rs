@@ -1,5 +1,7 @@
 //! What a link is made of: identifiers and configuration.
 
+pub use tapestry_core::link::Framing;
+use tapestry_core::link::LinkParameters;
 use tapestry_core::{DataRate, SimTime};
 
 use crate::queue::QueueConfig;
@@ -26,26 +28,13 @@ pub enum ChannelKind {
     PointToPoint,
 }
 
-/// How many bytes a frame occupies on the wire beyond its own.
+/// Which directions of a link something is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Framing {
-    /// Bytes added to every frame.
-    pub overhead_bytes: u32,
-    /// Shorter frames are padded to this length, overhead included.
-    pub min_wire_bytes: u32,
-}
-
-impl Framing {
-    /// Ethernet as ns-3's CSMA model counts it: a frame check sequence of 4 bytes and padding to
-    /// 64 bytes; no preamble.
-    pub const ETHERNET: Self = Self { overhead_bytes: 4, min_wire_bytes: 64 };
-    /// A frame occupies the wire with exactly its own bytes.
-    pub const NONE: Self = Self { overhead_bytes: 0, min_wire_bytes: 0 };
-
-    /// Bytes that a frame of `len` bytes occupies on the wire.
-    pub fn wire_bytes(self, len: usize) -> u64 {
-        (len as u64 + u64::from(self.overhead_bytes)).max(u64::from(self.min_wire_bytes))
-    }
+pub enum Direction {
+    /// All of them.
+    Both,
+    /// What this station of a point-to-point link sends, counted from 0.
+    From(u32),
 }
 
 /// Parameters of the binary exponential back-off of CSMA, with ns-3's defaults.
@@ -96,6 +85,9 @@ pub struct LinkConfig {
     pub framing: Framing,
     /// Back-off parameters; only CSMA uses them.
     pub backoff: Backoff,
+    /// What each station's direction does to frames, instead of `rate`, `delay` and `framing`. On
+    /// CSMA, whose stations share a medium, the first counts for all.
+    pub parameters: Option<Box<[LinkParameters; 2]>>,
 }
 
 impl LinkConfig {
@@ -111,6 +103,7 @@ impl LinkConfig {
             mtu: 1_500,
             framing: Framing::ETHERNET,
             backoff: Backoff::default(),
+            parameters: None,
         }
     }
 

@@ -13,11 +13,13 @@
 //! Reference: poll-style protocol machines such as `quinn-proto`; ns-3 for the order of ties.
 
 mod devices;
+mod parameters;
 
 use std::collections::{VecDeque, vec_deque};
 use std::fmt;
 
-use tapestry_core::{DataRate, EventQueue, SimTime};
+use tapestry_core::link::LinkParameters;
+use tapestry_core::{EventQueue, SimTime, Streams};
 use thiserror::Error;
 
 use crate::bridge::Bridge;
@@ -25,11 +27,13 @@ use crate::counters::{Counters, DropReason};
 use crate::csma::Csma;
 use crate::event::{Context, Event, Timer};
 use crate::host::Host;
+use crate::impair::ReceiveErrors;
 use crate::point_to_point::PointToPoint;
 use crate::trace::{Trace, TraceEvent};
 use crate::{DeviceId, Frame, LinkId, PortId, Source};
 pub use devices::CommandError;
 use devices::Hosting;
+pub use parameters::SetLinkError;
 
 /// Links joined by in-process devices, with ports to the outside.
 pub struct Network {
@@ -44,6 +48,8 @@ pub struct Network {
     /// The latest `now` seen.
     now: SimTime,
     events: u64,
+    /// Where impairments draw from.
+    streams: Streams,
 }
 
 /// A frame that leaves the network.
@@ -83,6 +89,10 @@ pub(crate) struct Link {
     counters: Vec<Counters>,
     in_flight: u64,
     channel: Channel,
+    /// What there is to say about the directions beyond rate, delay and framing.
+    parameters: Option<Box<[LinkParameters; 2]>>,
+    /// On a shared medium: what goes wrong at each receiver.
+    errors: Option<Box<[ReceiveErrors]>>,
 }
 
 #[derive(Debug)]
@@ -138,6 +148,7 @@ impl Network {
         stations: Vec<Station>,
         devices: Vec<Device>,
         largest_mtu: u32,
+        streams: Streams,
     ) -> Self {
         let hosting = Hosting::new(largest_mtu as usize + HEADER_BYTES, devices.len());
         let mut this = Self {
@@ -150,6 +161,7 @@ impl Network {
             trace: None,
             now: SimTime::ZERO,
             events: 0,
+            streams,
         };
         for device in 0..this.devices.len() as u32 {
             this.set_device_timer(DeviceId(device));
@@ -234,25 +246,6 @@ impl Network {
         }
     }
 
-    /// Changes a link's one-way delay at `now`, for frames that are not on the wire yet.
-    pub fn set_delay(&mut self, now: SimTime, link: LinkId, delay: SimTime) {
-        self.catch_up(now);
-        match &mut self.links[link.0 as usize].channel {
-            Channel::PointToPoint(channel) => channel.delay = delay,
-            Channel::Csma(channel) => channel.delay = delay,
-        }
-    }
-
-    /// Changes a link's rate at `now`, for frames whose transmission has not begun; `None` is
-    /// unlimited.
-    pub fn set_rate(&mut self, now: SimTime, link: LinkId, rate: Option<DataRate>) {
-        self.catch_up(now);
-        match &mut self.links[link.0 as usize].channel {
-            Channel::PointToPoint(channel) => channel.rate = rate,
-            Channel::Csma(channel) => channel.rate = rate,
-        }
-    }
-
     /// Shows every step of every frame to `trace` from now on; `None` switches tracing off.
     pub fn set_trace(&mut self, trace: Option<Box<dyn Trace>>) {
         self.trace = trace;
@@ -331,6 +324,7 @@ impl Network {
             Event::Device { device } => self.run_device(at, DeviceId(device)),
             Event::Timer { station, epoch, timer } => self.timer(at, station, epoch, timer),
             Event::Arrival { station, epoch, frame } => self.receive(at, station, epoch, frame),
+            Event::Loss { station, epoch, frame } => self.lose(at, station, epoch, &frame),
             Event::Broadcast { source, epoch, frame } => {
                 let link = &self.links[self.stations[source as usize].link.0 as usize];
                 let first = link.first_station;
@@ -394,12 +388,39 @@ impl Network {
     /// A copy of a frame reaches a station and what is behind it.
     fn receive(&mut self, now: SimTime, station: u32, epoch: u32, frame: Frame) {
         let Station { link, receiver } = self.stations[station as usize];
-        let (_, mut cx) = self.context(now, link);
-        let lost = (epoch != cx.epoch).then_some(DropReason::LinkDown);
-        cx.received((station - cx.first_station) as usize, &frame, lost);
+        let (parts, mut cx) = self.context(now, link);
+        let index = (station - cx.first_station) as usize;
+        let mut frame = frame;
+        let mut lost = (epoch != cx.epoch).then_some(DropReason::LinkDown);
+        let mut again = false;
+        if lost.is_none()
+            && let Some(errors) = parts.errors
+        {
+            let outcome = errors[index].strike(frame);
+            lost = outcome.lost.then_some(DropReason::Loss);
+            again = !outcome.lost && cx.count(index, &outcome);
+            frame = outcome.frame;
+        }
+        cx.received(index, &frame, lost);
         if lost.is_some() {
             return;
         }
+        if again {
+            cx.received(index, &frame, None);
+            self.deliver(now, station, receiver, frame.clone());
+        }
+        self.deliver(now, station, receiver, frame);
+    }
+
+    /// A frame that got lost would have reached this station now.
+    fn lose(&mut self, now: SimTime, station: u32, epoch: u32, frame: &Frame) {
+        let (_, mut cx) = self.context(now, self.stations[station as usize].link);
+        let reason = if epoch == cx.epoch { DropReason::Loss } else { DropReason::LinkDown };
+        cx.received((station - cx.first_station) as usize, frame, Some(reason));
+    }
+
+    /// Hands a received frame to what is behind the station.
+    fn deliver(&mut self, now: SimTime, station: u32, receiver: Receiver, frame: Frame) {
         match receiver {
             Receiver::Port => {
                 self.transmits.push_back(Transmit { port: PortId(station), frame, due: now });
@@ -421,6 +442,7 @@ impl Network {
             Event::Offer { station, .. }
             | Event::Timer { station, .. }
             | Event::Arrival { station, .. }
+            | Event::Loss { station, .. }
             | Event::Broadcast { source: station, .. } => *station,
         };
         let link = self.stations[station as usize].link;
@@ -430,7 +452,12 @@ impl Network {
     /// A link's channel and its surroundings.
     fn context(&mut self, now: SimTime, link: LinkId) -> (LinkParts<'_>, Context<'_>) {
         let this = &mut self.links[link.0 as usize];
-        let parts = LinkParts { mtu: this.mtu, up: &mut this.up, channel: &mut this.channel };
+        let parts = LinkParts {
+            mtu: this.mtu,
+            up: &mut this.up,
+            channel: &mut this.channel,
+            errors: this.errors.as_deref_mut(),
+        };
         let context = Context {
             now,
             link,
@@ -450,6 +477,7 @@ struct LinkParts<'a> {
     mtu: u32,
     up: &'a mut bool,
     channel: &'a mut Channel,
+    errors: Option<&'a mut [ReceiveErrors]>,
 }
 
 impl Link {
@@ -461,7 +489,18 @@ impl Link {
         channel: Channel,
     ) -> Self {
         let counters = vec![Counters::default(); stations as usize];
-        Self { name, mtu, first_station, up: true, epoch: 0, counters, in_flight: 0, channel }
+        Self {
+            name,
+            mtu,
+            first_station,
+            up: true,
+            epoch: 0,
+            counters,
+            in_flight: 0,
+            channel,
+            parameters: None,
+            errors: None,
+        }
     }
 
     pub(crate) fn port(&self, station: u32) -> Option<PortId> {

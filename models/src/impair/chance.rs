@@ -19,7 +19,11 @@ pub(super) struct Coin {
 enum Memory {
     None,
     /// Probabilities after a hit and after a miss, and the last toss.
-    Markov { after_hit: f64, after_miss: f64, last: Option<bool> },
+    Markov {
+        after_hit: f64,
+        after_miss: f64,
+        last: Option<bool>,
+    },
     Netem(Correlated),
 }
 

@@ -39,15 +39,15 @@ impl JitterModel {
     pub(super) fn new(jitter: &Jitter) -> Self {
         let shape = match &jitter.distribution {
             Distribution::Uniform => Shape::Uniform,
-            Distribution::Normal => Shape::Named(&*NORMAL),
-            Distribution::Pareto => Shape::Named(&*PARETO),
-            Distribution::ParetoNormal => Shape::Named(&*PARETO_NORMAL),
+            Distribution::Normal => Shape::Named(&NORMAL),
+            Distribution::Pareto => Shape::Named(&PARETO),
+            Distribution::ParetoNormal => Shape::Named(&PARETO_NORMAL),
             Distribution::Table(table) => Shape::Table(table.clone()),
             Distribution::Values(values) => {
                 let mut sum = 0.0;
                 let ranges = values.entries().iter().map(|(time, probability)| {
                     sum += probability.as_f64();
-                    (sum, time.as_nanos().min(i64::MAX as u64) as i64)
+                    (sum, i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
                 });
                 Shape::Values(ranges.collect())
             }

@@ -34,6 +34,7 @@ pub(crate) struct Errors {
 }
 
 /// What became of a frame.
+#[expect(clippy::struct_excessive_bools, reason = "each may go with any other")]
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) frame: Frame,

@@ -95,7 +95,8 @@ impl LossModel {
                 // As netem: the state moves first, but this frame's loss is that of the old one.
                 let turn: f64 = random.random();
                 let fate: f64 = random.random();
-                let (leaves, loss) = if *bad { (turn < *r, *in_bad) } else { (turn < *p, *in_good) };
+                let (leaves, loss) =
+                    if *bad { (turn < *r, *in_bad) } else { (turn < *p, *in_good) };
                 *bad ^= leaves;
                 fate < loss
             }

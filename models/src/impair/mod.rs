@@ -34,8 +34,8 @@ use tapestry_core::{RandomStream, SimTime};
 
 use chance::Coin;
 use delay::JitterModel;
-pub(crate) use errors::{Errors, Outcome};
 use errors::replace;
+pub(crate) use errors::{Errors, Outcome};
 use pace::Pacer;
 use slots::SlotGate;
 pub(crate) use streams::Named;
@@ -114,7 +114,12 @@ impl Impairer {
     }
 
     /// A frame has been sent at `now`; `last` is the latest arrival in this direction.
-    pub(crate) fn pass(&mut self, now: SimTime, last: &mut SimTime, frame: crate::Frame) -> Passage {
+    pub(crate) fn pass(
+        &mut self,
+        now: SimTime,
+        last: &mut SimTime,
+        frame: crate::Frame,
+    ) -> Passage {
         let step = self.step(now);
         let len = frame.len();
         let departure = match &mut self.slots {

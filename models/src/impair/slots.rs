@@ -44,7 +44,8 @@ impl SlotGate {
     }
 
     fn next(&mut self, from: SimTime, slots: &Slots, random: &mut RandomStream) {
-        let nanos = random.random_range(slots.min.as_nanos()..=slots.max.as_nanos().max(slots.min.as_nanos()));
+        let nanos = random
+            .random_range(slots.min.as_nanos()..=slots.max.as_nanos().max(slots.min.as_nanos()));
         self.at = from + SimTime::from_nanos(nanos);
         self.frames_left = slots.frames.unwrap_or(u32::MAX).max(1);
         self.bytes_left = slots.bytes.map_or(u64::MAX, |bytes| bytes.as_bytes().max(1));

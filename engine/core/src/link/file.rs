@@ -82,7 +82,10 @@ impl<'t> Row<'t> {
         }
     }
 
-    pub(super) fn columns<const N: usize>(&self, expected: &str) -> Result<[&'t str; N], FileError> {
+    pub(super) fn columns<const N: usize>(
+        &self,
+        expected: &str,
+    ) -> Result<[&'t str; N], FileError> {
         <[&str; N]>::try_from(self.fields())
             .map_err(|_| self.error(self.text, format!("{expected} between commas")))
     }

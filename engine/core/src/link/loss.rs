@@ -12,7 +12,6 @@ pub struct Chance {
     /// How likely it is.
     pub probability: Probability,
     /// How much one frame's fate says about the next one's.
-    #[serde(skip_serializing_if = "is_zero")]
     pub correlation: Probability,
     /// What `correlation` means.
     pub form: CorrelationForm,
@@ -158,21 +157,21 @@ impl Loss {
         let conflict = |reason| Err(InvalidParameters::Conflict { key: "loss", reason });
         match self {
             Self::Random { chance, per } => chance.validate("loss", *per),
-            Self::GilbertElliott { p, r, .. } if *p > Probability::ZERO && is_zero(r) => {
+            Self::GilbertElliott { p, r, .. }
+                if *p > Probability::ZERO && *r == Probability::ZERO =>
+            {
                 Err(InvalidParameters::Trapped { transition: "r" })
             }
-            Self::GilbertElliott { .. } => Ok(()),
             Self::FourState { p13, p31, p32, p14, .. } => {
-                let over_one = |a: &Probability, b: &Probability| {
-                    a.as_f64() + b.as_f64() > 1.0 + f64::EPSILON
-                };
+                let over_one =
+                    |a: &Probability, b: &Probability| a.as_f64() + b.as_f64() > 1.0 + f64::EPSILON;
                 if over_one(p13, p14) {
                     return Err(InvalidParameters::Transitions { first: "p13", second: "p14" });
                 }
                 if over_one(p31, p32) {
                     return Err(InvalidParameters::Transitions { first: "p31", second: "p32" });
                 }
-                if !is_zero(p13) && is_zero(p31) {
+                if *p13 != Probability::ZERO && *p31 == Probability::ZERO {
                     return Err(InvalidParameters::Trapped { transition: "p31" });
                 }
                 Ok(())
@@ -180,7 +179,7 @@ impl Loss {
             Self::Burst { min, max, .. } if *min == 0 || min > max => {
                 conflict("has bursts of no length: `min` is at least 1 and at most `max`")
             }
-            Self::Burst { .. } => Ok(()),
+            Self::GilbertElliott { .. } | Self::Burst { .. } => Ok(()),
             Self::Frames(frames) => {
                 if frames.first().is_none_or(|&first| first == 0) {
                     return conflict("lists no frame, or frame 0; frames are counted from 1");
@@ -192,8 +191,4 @@ impl Loss {
             }
         }
     }
-}
-
-fn is_zero(probability: &Probability) -> bool {
-    *probability == Probability::ZERO
 }

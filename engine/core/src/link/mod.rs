@@ -237,7 +237,10 @@ impl LinkParameters {
     }
 
     fn schedules_loss(&self) -> bool {
-        self.schedule.iter().flat_map(|schedule| schedule.steps.iter()).any(|step| step.loss.is_some())
+        self.schedule
+            .iter()
+            .flat_map(|schedule| schedule.steps.iter())
+            .any(|step| step.loss.is_some())
     }
 
     fn corrupted_unit(&self) -> Unit {

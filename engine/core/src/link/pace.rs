@@ -16,10 +16,10 @@ pub struct Framing {
     /// Shorter frames are padded to this length, overhead included.
     pub min_wire_bytes: u32,
     /// Payload of a cell; 0 where frames are not cut into cells (netem's `CELLSIZE`).
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub cell_bytes: u32,
     /// Bytes added to every cell; may be negative (netem's `CELLOVERHEAD`).
-    #[serde(default, skip_serializing_if = "is_zero_i32")]
+    #[serde(default)]
     pub cell_overhead_bytes: i32,
 }
 
@@ -41,12 +41,8 @@ impl Framing {
     /// ATM with AAL5 in cells of 48 bytes of payload and 5 of header, for Ethernet over ADSL with
     /// LLC encapsulation (RFC 2684, section 5.2: 10 bytes; AAL5 trailer: 8 bytes; no frame check
     /// sequence).
-    pub const ATM: Self = Self {
-        overhead_bytes: 18,
-        min_wire_bytes: 0,
-        cell_bytes: 48,
-        cell_overhead_bytes: 5,
-    };
+    pub const ATM: Self =
+        Self { overhead_bytes: 18, min_wire_bytes: 0, cell_bytes: 48, cell_overhead_bytes: 5 };
 
     const fn frame(overhead_bytes: i32, min_wire_bytes: u32) -> Self {
         Self { overhead_bytes, min_wire_bytes, cell_bytes: 0, cell_overhead_bytes: 0 }
@@ -60,7 +56,8 @@ impl Framing {
         if self.cell_bytes == 0 {
             return bytes;
         }
-        let cell = u64::from(self.cell_bytes).saturating_add_signed(self.cell_overhead_bytes.into());
+        let cell =
+            u64::from(self.cell_bytes).saturating_add_signed(self.cell_overhead_bytes.into());
         bytes.div_ceil(self.cell_bytes.into()) * cell
     }
 }
@@ -238,12 +235,4 @@ impl Schedule {
         }
         Ok(Self { steps: steps.into(), repeat: None })
     }
-}
-
-fn is_zero(bytes: &u32) -> bool {
-    *bytes == 0
-}
-
-fn is_zero_i32(bytes: &i32) -> bool {
-    *bytes == 0
 }

@@ -13,12 +13,8 @@ fn wrong(parameters: &LinkParameters) -> (&'static str, String) {
 #[test]
 fn bytes_on_the_wire_follow_netem_and_ethernet() {
     // tc-netem(8): `rate 5kbit 20 100 5`: 20 bytes of overhead, cells of 100 bytes with 5 more.
-    let netem = Framing {
-        overhead_bytes: 20,
-        min_wire_bytes: 0,
-        cell_bytes: 100,
-        cell_overhead_bytes: 5,
-    };
+    let netem =
+        Framing { overhead_bytes: 20, min_wire_bytes: 0, cell_bytes: 100, cell_overhead_bytes: 5 };
     assert_eq!([1, 80, 81, 180].map(|len| netem.wire_bytes(len)), [105, 105, 210, 210]);
     assert_eq!(Framing::ETHERNET_WIRE.wire_bytes(42), 84);
     assert_eq!(Framing::ETHERNET_WIRE.wire_bytes(1_514), 1_538);
@@ -68,9 +64,7 @@ fn parameters_that_contradict_each_other_are_refused() {
     let rate: DataRate = "1Mbit/s".parse().unwrap();
     let trace = DeliveryTrace::parse("1\n").unwrap();
     let limited = LinkParameters::new(Some(rate), SimTime::ZERO);
-    let bucket = |bytes, peak| {
-        Some(TokenBucket { burst: ByteCount::from_bytes(bytes), peak })
-    };
+    let bucket = |bytes, peak| Some(TokenBucket { burst: ByteCount::from_bytes(bytes), peak });
     let slow = DataRate::from_bits_per_sec(1_000);
     let chance = Chance::independent(percent("1%"));
     let default = LinkParameters::default;

@@ -1,0 +1,286 @@
+//! Impairments on the links of a network: nothing is lost uncounted, order and composition are as
+//! documented, parameters change while frames are under way, and TCP gets what a trace gives.
+
+use proptest::prelude::*;
+use tapestry_core::link::{
+    BeyondDelay, Chance, Corruption, DeliveryTrace, Jitter, LinkParameters, Loss, Reorder, Slots,
+    TokenBucket, Unit,
+};
+use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
+use tapestry_models::{
+    Direction, DropReason, Frame, LinkConfig, LinkId, Network, NetworkBuilder, PortId, QueueConfig,
+    SetLinkError,
+};
+
+mod common;
+
+const LINK: LinkId = LinkId(0);
+const MS: fn(u64) -> SimTime = SimTime::from_millis;
+
+fn percent(percent: f64) -> Probability {
+    Probability::from_f64(percent / 100.0).unwrap()
+}
+
+fn both(parameters: &LinkParameters) -> Option<Box<[LinkParameters; 2]>> {
+    Some(Box::new([parameters.clone(), parameters.clone()]))
+}
+
+fn network(config: LinkConfig) -> Network {
+    let mut builder = NetworkBuilder::new(Streams::new(3, 0));
+    builder.link(config).unwrap();
+    builder.build()
+}
+
+fn wire(parameters: &LinkParameters) -> Network {
+    network(LinkConfig { parameters: both(parameters), ..LinkConfig::point_to_point("l") })
+}
+
+/// A frame that says its number.
+fn frame(number: u32) -> Frame {
+    let mut bytes = vec![0; 60];
+    bytes[50..54].copy_from_slice(&number.to_be_bytes());
+    bytes.into()
+}
+
+/// What left so far: number, port, time.
+fn left(network: &mut Network) -> Vec<(u32, u32, SimTime)> {
+    let number = |frame: &Frame| u32::from_be_bytes(frame.bytes()[50..54].try_into().unwrap());
+    network.transmits().map(|out| (number(&out.frame), out.port.0, out.due)).collect()
+}
+
+/// Everything random at once, and a bucket and slots.
+fn everything() -> LinkParameters {
+    let chance = |percents: f64| Chance::independent(percent(percents));
+    LinkParameters {
+        bucket: Some(TokenBucket { burst: ByteCount::from_bytes(3_000), peak: None }),
+        slots: Some(Slots { min: MS(1), max: MS(2), frames: Some(5), bytes: None }),
+        jitter: Some(Jitter { beyond_delay: BeyondDelay::Clamp, ..Jitter::uniform(MS(3)) }),
+        reorder: Some(Reorder { chance: chance(5.0), gap: 3 }),
+        loss: Some(Loss::independent(percent(10.0))),
+        duplicate: Some(chance(10.0)),
+        corrupt: Some(Corruption { chance: chance(10.0), per: Unit::Frame, bits: 2 }),
+        ..LinkParameters::new(DataRate::from_bits_per_sec(10_000_000), MS(2))
+    }
+}
+
+fn assert_conserved(network: &Network, stations: u32) {
+    let counters = network.counters(LINK);
+    for (counters, station) in counters.iter().zip(0..) {
+        let backlog = network.backlog(PortId(station)) as u64;
+        let accounted = counters.transmitted.frames + counters.tx_dropped.total() + backlog;
+        assert_eq!(counters.offered.frames, accounted);
+    }
+    let sum = |of: fn(&tapestry_models::Counters) -> u64| counters.iter().map(of).sum::<u64>();
+    let sent = sum(|c| c.transmitted.frames) * u64::from(stations - 1);
+    let copies = sum(|c| c.impaired.duplicated);
+    let ended = sum(|c| c.delivered.frames + c.rx_dropped.total());
+    assert_eq!(sent + copies, ended + network.in_flight(LINK));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn every_frame_is_accounted_for(
+        acts in prop::collection::vec((0_u32..2, 0_u64..3_000_000, 0_u8..40), 1..300),
+        shared: bool,
+    ) {
+        let mut parameters = everything();
+        if shared {
+            parameters = LinkParameters {
+                bucket: None,
+                slots: None,
+                jitter: None,
+                reorder: None,
+                delay: SimTime::from_micros(5),
+                ..parameters
+            };
+        }
+        let stations = if shared { 3 } else { 2 };
+        let config = if shared { LinkConfig::csma("l", 3) } else { LinkConfig::point_to_point("l") };
+        let queue = QueueConfig::frames(20);
+        let mut network = network(LinkConfig { queue, parameters: both(&parameters), ..config });
+        let mut now = SimTime::ZERO;
+        for (number, (port, gap, act)) in (0..).zip(acts) {
+            now += SimTime::from_nanos(gap);
+            match act {
+                0 => network.set_link_up(now, LINK, false),
+                1..4 => network.set_link_up(now, LINK, true),
+                4 => {
+                    parameters.loss = Some(Loss::independent(percent(50.0)));
+                    parameters.duplicate = None;
+                    network.set_link(now, LINK, Direction::Both, &parameters).unwrap();
+                }
+                5 => network.set_link(now, LINK, Direction::Both, &everything_for(shared)).unwrap(),
+                _ => network.handle_frame(now, PortId(port), frame(number)),
+            }
+            network.handle_timeout(now);
+            assert_conserved(&network, stations);
+        }
+        network.run_until(now + SimTime::from_secs(60)).unwrap();
+        prop_assert_eq!(network.in_flight(LINK), 0);
+        assert_conserved(&network, stations);
+    }
+}
+
+fn everything_for(shared: bool) -> LinkParameters {
+    if shared { LinkParameters { ecn: false, ..LinkParameters::default() } } else { everything() }
+}
+
+#[test]
+fn a_lost_frame_has_used_the_link_and_is_counted_at_the_receiver() {
+    // 60 bytes and framing are 64: 512 µs at 1 Mbit/s.
+    let parameters = LinkParameters {
+        loss: Some(Loss::Frames(vec![2])),
+        ..LinkParameters::new(DataRate::from_bits_per_sec(1_000_000), MS(5))
+    };
+    let mut network = wire(&parameters);
+    for number in 1..=3 {
+        network.handle_frame(SimTime::ZERO, PortId(0), frame(number));
+    }
+    network.run_until(MS(6)).unwrap();
+    assert_eq!(network.counters(LINK)[1].rx_dropped[DropReason::Loss], 0);
+    network.run_until(MS(60)).unwrap();
+    let at = |n: u64| MS(5) + SimTime::from_micros(512 * n);
+    assert_eq!(left(&mut network), [(1, 1, at(1)), (3, 1, at(3))]);
+    let counters = network.counters(LINK);
+    assert_eq!(counters[0].transmitted.frames, 3);
+    assert_eq!(counters[1].rx_dropped[DropReason::Loss], 1);
+}
+
+#[test]
+fn directions_are_independent() {
+    let forward = LinkParameters::new(None, MS(1));
+    let backward = LinkParameters {
+        loss: Some(Loss::independent(Probability::ONE)),
+        ..LinkParameters::new(None, MS(9))
+    };
+    let parameters = Some(Box::new([forward.clone(), backward]));
+    let mut network = network(LinkConfig { parameters, ..LinkConfig::point_to_point("l") });
+    network.handle_frame(SimTime::ZERO, PortId(0), frame(1));
+    network.handle_frame(SimTime::ZERO, PortId(1), frame(2));
+    network.run_until(MS(20)).unwrap();
+    assert_eq!(left(&mut network), [(1, 1, MS(1))]);
+    network.set_link(MS(20), LINK, Direction::From(1), &LinkParameters::new(None, MS(2))).unwrap();
+    assert_eq!(network.link_parameters(LINK, 0), forward);
+    network.handle_frame(MS(20), PortId(0), frame(3));
+    network.handle_frame(MS(20), PortId(1), frame(4));
+    network.run_until(MS(40)).unwrap();
+    assert_eq!(left(&mut network), [(3, 1, MS(21)), (4, 0, MS(22))]);
+}
+
+#[test]
+fn a_change_leaves_frames_on_the_wire_alone_and_keeps_the_order() {
+    for reordering in [false, true] {
+        let slow = LinkParameters { reordering, ..LinkParameters::new(None, MS(10)) };
+        let mut network = wire(&slow);
+        network.handle_frame(SimTime::ZERO, PortId(0), frame(1));
+        let fast = LinkParameters { delay: MS(2), ..slow };
+        network.set_link(MS(1), LINK, Direction::Both, &fast).unwrap();
+        network.handle_frame(MS(1), PortId(0), frame(2));
+        network.run_until(MS(20)).unwrap();
+        let expected = if reordering {
+            [(2, 1, MS(3)), (1, 1, MS(10))]
+        } else {
+            [(1, 1, MS(10)), (2, 1, MS(10))]
+        };
+        assert_eq!(left(&mut network), expected);
+    }
+}
+
+#[test]
+fn impairments_come_and_go_while_a_frame_is_in_transmission() {
+    let rate = DataRate::from_bits_per_sec(1_000_000);
+    let plain = LinkParameters::new(rate, MS(5));
+    let mut network = network(LinkConfig { rate, delay: MS(5), ..LinkConfig::point_to_point("l") });
+    let sent = SimTime::from_micros(512);
+    network.handle_frame(SimTime::ZERO, PortId(0), frame(1));
+    let lossy = LinkParameters { loss: Some(Loss::independent(Probability::ONE)), ..plain.clone() };
+    network.set_link(SimTime::from_micros(1), LINK, Direction::Both, &lossy).unwrap();
+    // Its last bit goes out under the new parameters, but its arrival was settled before.
+    network.handle_frame(MS(2), PortId(0), frame(2));
+    network.set_link(MS(2) + SimTime::from_micros(1), LINK, Direction::Both, &plain).unwrap();
+    network.run_until(MS(30)).unwrap();
+    assert_eq!(left(&mut network), [(1, 1, sent + MS(5)), (2, 1, MS(2) + sent + MS(5))]);
+    assert_conserved(&network, 2);
+}
+
+#[test]
+fn wrong_parameters_change_nothing() {
+    let mut network = wire(&LinkParameters::new(None, MS(1)));
+    let jittery =
+        LinkParameters { jitter: Some(Jitter::uniform(MS(2))), ..LinkParameters::new(None, MS(1)) };
+    let error = network.set_link(SimTime::ZERO, LINK, Direction::Both, &jittery).unwrap_err();
+    assert!(matches!(&error, SetLinkError::Invalid { link, .. } if link == "l"), "{error}");
+    let error = network.set_link(SimTime::ZERO, LINK, Direction::From(2), &jittery).unwrap_err();
+    assert_eq!(error, SetLinkError::NoSuchStation { link: 0, station: 2 });
+    assert_eq!(network.link_parameters(LINK, 0), LinkParameters::new(None, MS(1)));
+
+    let mut shared = {
+        let mut builder = NetworkBuilder::new(Streams::new(3, 0));
+        builder.link(LinkConfig::csma("l", 3)).unwrap();
+        builder.build()
+    };
+    let slow = LinkParameters { delay: MS(4), ..jittery };
+    let error = shared.set_link(SimTime::ZERO, LINK, Direction::Both, &slow).unwrap_err();
+    assert!(matches!(error, SetLinkError::SharedMedium { key: "jitter", .. }));
+    let plain = LinkParameters::default();
+    let error = shared.set_link(SimTime::ZERO, LINK, Direction::From(0), &plain).unwrap_err();
+    assert!(matches!(error, SetLinkError::NoDirections { .. }));
+}
+
+#[test]
+fn each_receiver_of_a_shared_medium_draws_for_itself() {
+    let parameters = LinkParameters {
+        loss: Some(Loss::independent(percent(50.0))),
+        ..LinkParameters::default()
+    };
+    let config = LinkConfig { parameters: both(&parameters), ..LinkConfig::csma("l", 3) };
+    let mut network = network(config);
+    for number in 0..4_000 {
+        network.handle_frame(SimTime::from_micros(number.into()), PortId(0), frame(number));
+    }
+    network.run_until(MS(10)).unwrap();
+    let mut got = vec![0; 4_000];
+    for (number, port, _) in left(&mut network) {
+        got[number as usize] += port;
+    }
+    // Neither, only the first, only the second, both: a quarter each, ± 5 standard errors.
+    for combination in 0..4 {
+        let count = got.iter().filter(|&&ports| ports == combination).count();
+        assert!((863..=1_137).contains(&count), "{combination}: {count}");
+    }
+}
+
+/// Opportunities that change between a fast and a slow second, as a radio link does.
+fn radio() -> DeliveryTrace {
+    let fast = (1..=1_000).map(|ms| ms.to_string());
+    let slow = (1_004..=2_000).step_by(4).map(|ms| ms.to_string());
+    DeliveryTrace::parse(&fast.chain(slow).collect::<Vec<_>>().join("\n")).unwrap()
+}
+
+#[test]
+fn tcp_reaches_what_a_trace_allows() {
+    let trace = radio();
+    let opportunities = trace.millis().len() as u64;
+    let parameters = LinkParameters { trace: Some(trace), ..LinkParameters::new(None, MS(10)) };
+    let mut lab = common::Lab::pair(
+        LinkConfig { queue: QueueConfig::frames(1000), parameters: both(&parameters), ..LinkConfig::point_to_point("l") },
+        "10.0.0.1/24",
+        "10.0.0.2/24",
+    );
+    lab.start("n1", "iperf -s");
+    lab.pass(MS(1));
+    lab.start("n0", "iperf -c 10.0.0.2 -t 30");
+    // From a whole period to a whole period, after the slow start.
+    lab.pass(MS(3_999));
+    let before = lab.network.counters(LINK)[1].delivered;
+    lab.pass(MS(20_000));
+    let after = lab.network.counters(LINK)[1].delivered;
+    let headers = 14 * (after.frames - before.frames);
+    let packets = (after.bytes - before.bytes - headers) as f64;
+    let bound = (opportunities * 10 * DeliveryTrace::OPPORTUNITY_BYTES) as f64;
+    eprintln!("{:#?}", lab.network.counters(LINK));
+    assert!(packets <= bound, "{packets} bytes exceed the trace's {bound}");
+    assert!(packets >= 0.95 * bound, "{packets} of {bound} bytes: {}", packets / bound);
+}
