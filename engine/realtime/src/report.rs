@@ -4,7 +4,7 @@
 //! exact per worker (taken between two turns of its loop), so in every snapshot, not only at the
 //! end, each frame is somewhere: at an endpoint `rx_frames = station.offered = station.transmitted +
 //! station.tx_dropped + backlog`, on a link of n stations `(n − 1) × Σ transmitted = Σ delivered + Σ
-//! rx_dropped + in_flight`, and again at an endpoint `station.delivered = tx_frames + tx_drops +
+//! rx_dropped + in_flight − Σ impaired.duplicated`, and again at an endpoint `station.delivered = tx_frames + tx_drops +
 //! tx_pending`. (Under overload frames may wait between `rx_frames` and `offered` for the network
 //! to catch up with its timers.)
 

@@ -91,7 +91,7 @@ pub(crate) fn assert_accounted(snapshot: &Snapshot) {
             link.endpoints.iter().map(|endpoint| count(&endpoint.station)).sum()
         };
         assert_eq!(
-            receivers * sum(|s| s.transmitted.frames),
+            receivers * sum(|s| s.transmitted.frames) + sum(|s| s.impaired.duplicated),
             sum(|s| s.delivered.frames) + sum(|s| s.rx_dropped.total()) + link.in_flight,
             "{link:#?}"
         );
