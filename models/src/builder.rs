@@ -124,11 +124,15 @@ impl NetworkBuilder {
         if !self.names.insert(config.name.clone()) {
             return Err(BuildError::DuplicateLink { link: config.name });
         }
-        let LinkConfig { name, rate, delay, framing, stations, .. } = config;
-        let queue = || Queue::new(&config.queue);
+        let LinkConfig { ref name, rate, delay, framing, stations, .. } = config;
+        let streams = self.streams();
+        let queue = |station: u32| {
+            let path = format!("link/{name}/station/{station}");
+            Queue::new(&config.queue, config.mtu, || streams.stream(&path, "queue"))
+        };
         let channel = match config.channel {
             ChannelKind::PointToPoint => {
-                Channel::PointToPoint(PointToPoint::new(rate, delay, framing, [queue(), queue()]))
+                Channel::PointToPoint(PointToPoint::new(rate, delay, framing, [queue(0), queue(1)]))
             }
             ChannelKind::Csma => {
                 let (randomness, first) = (self.randomness, self.csma_stations);
@@ -142,14 +146,14 @@ impl NetworkBuilder {
                         BackoffRandom::Ns3(Mrg32k3a::new(seed, first + u64::from(station), run))
                     }
                 });
-                let stations = random.map(|random| (random, queue()));
+                let stations = random.zip((0..).map(queue));
                 Channel::Csma(Csma::new(rate, delay, framing, config.backoff, stations))
             }
         };
         self.largest_mtu = self.largest_mtu.max(config.mtu);
         let id = LinkId(self.links.len() as u32);
         let first_station = self.stations.len() as u32;
-        let mut link = Link::new(name, config.mtu, first_station, stations, channel);
+        let mut link = Link::new(config.name, config.mtu, first_station, stations, channel);
         if let Some([forward, backward]) = config.parameters.as_deref() {
             let directions = match config.channel {
                 ChannelKind::PointToPoint => {

@@ -76,6 +76,8 @@ pub struct QueueCounters {
     pub longest_bytes: u64,
     /// Frames that left for the transmitter, those that did not wait included.
     pub dequeued: u64,
+    /// Frames that the queue discipline marked "congestion experienced".
+    pub marked: u64,
     /// Sum of the times that those frames waited, ns; saturates.
     pub sojourn_sum_ns: u64,
     /// The longest of those times, ns.
@@ -107,6 +109,7 @@ impl Serialize for QueueCounters {
         map.serialize_entry("longest_frames", &self.longest_frames)?;
         map.serialize_entry("longest_bytes", &self.longest_bytes)?;
         map.serialize_entry("dequeued", &self.dequeued)?;
+        map.serialize_entry("marked", &self.marked)?;
         map.serialize_entry("sojourn_mean_ns", &self.sojourn_mean_ns().unwrap_or_default())?;
         map.serialize_entry("sojourn_max_ns", &self.sojourn_max_ns)?;
         map.end()
@@ -119,6 +122,10 @@ impl Serialize for QueueCounters {
 pub enum DropReason {
     /// The transmit queue was full.
     QueueFull,
+    /// The queue discipline decided by chance to drop, before the queue was full.
+    EarlyDrop,
+    /// The frame had been in the queue for too long.
+    TargetExceeded,
     /// The payload exceeds the link's MTU.
     TooLong,
     /// The frame is shorter than an Ethernet header.
@@ -133,8 +140,10 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order in which they are listed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueFull,
+        Self::EarlyDrop,
+        Self::TargetExceeded,
         Self::TooLong,
         Self::TooShort,
         Self::BackoffRetriesExceeded,
@@ -146,6 +155,8 @@ impl DropReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue-full",
+            Self::EarlyDrop => "early-drop",
+            Self::TargetExceeded => "target-exceeded",
             Self::TooLong => "too-long",
             Self::TooShort => "too-short",
             Self::BackoffRetriesExceeded => "backoff-retries-exceeded",
@@ -205,7 +216,7 @@ mod tests {
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             drops[reason] += 1 << i;
         }
-        assert_eq!(drops.total(), 0b11_1111);
+        assert_eq!(drops.total(), (1 << DropReason::ALL.len()) - 1);
         assert!(drops.iter().enumerate().all(|(i, (_, frames))| frames == 1 << i));
     }
 

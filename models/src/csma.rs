@@ -229,7 +229,7 @@ impl Csma {
             if let Some(frame) = this.current.take() {
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
             }
-            while let Some(frame) = this.queue.purge() {
+            while let Some(frame) = this.queue.purge(cx.now) {
                 cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::LinkDown);
             }
             this.state = Transmitter::Ready;

@@ -3,7 +3,7 @@
 //! Purpose: marks a frame "congestion experienced" where its sender declared that it understands
 //! this.
 //!
-//! Assumptions: at most one VLAN tag.
+//! Assumptions: at most four VLAN tags.
 //!
 //! Reference: RFC 3168, section 5; RFC 1624 for the header checksum.
 
@@ -13,10 +13,10 @@ use crate::{Frame, FramePool};
 /// carry a mark: not IP, not ECN-capable, or no buffer left in `pool`.
 pub(crate) fn mark(frame: &Frame, pool: &mut FramePool) -> Option<Frame> {
     let bytes = frame.bytes();
-    let at = match bytes.get(12..14)? {
-        [0x81, 0x00] | [0x88, 0xa8] => 18,
-        _ => 14,
-    };
+    let mut at = 14;
+    while let (14..30, [0x81 | 0x91, 0x00] | [0x88, 0xa8]) = (at, bytes.get(at - 2..at)?) {
+        at += 4;
+    }
     let ether_type = bytes.get(at - 2..at)?;
     match (ether_type, bytes.get(at..)?) {
         ([0x08, 0x00], header) if header.len() >= 20 => {

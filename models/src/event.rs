@@ -128,6 +128,10 @@ impl Context<'_> {
         match event {
             QueueEvent::Enqueued { frames, bytes } => queue.enqueued(frames, bytes),
             QueueEvent::Dequeued { sojourn } => queue.dequeued(sojourn),
+            QueueEvent::Marked => {
+                queue.marked += 1;
+                self.trace(TraceEvent::MacTxMark, station, frame, None);
+            }
             QueueEvent::Dropped(reason) => {
                 self.drop_tx(TraceEvent::MacTxDrop, station, frame, reason);
             }

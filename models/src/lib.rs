@@ -39,6 +39,9 @@ pub use host::{
 };
 pub use link::{Backoff, ChannelKind, DeviceId, Direction, Framing, LinkConfig, LinkId, PortId};
 pub use network::{CommandError, Livelock, Network, SetLinkError, Transmit};
-pub use queue::{Limit, QueueConfig};
+pub use queue::{
+    ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, LEAST_QUANTUM, Limit, PieConfig,
+    QueueConfig, RedConfig, RedUnit,
+};
 pub use source::{Schedule, Source, udp_frame};
 pub use trace::{Trace, TraceEvent, TraceRecord};

@@ -159,7 +159,7 @@ impl PointToPoint {
                 }
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
             }
-            while let Some(frame) = side.queue.purge() {
+            while let Some(frame) = side.queue.purge(cx.now) {
                 cx.drop_tx(TraceEvent::MacTxDrop, station, &frame, DropReason::LinkDown);
             }
             side.last_arrival = SimTime::ZERO;

@@ -16,6 +16,8 @@ pub enum TraceEvent {
     MacTx,
     /// Dropped before transmission.
     MacTxDrop,
+    /// Marked "congestion experienced" by the queue; the frame is the marked one.
+    MacTxMark,
     /// Put off because the medium is busy.
     MacTxBackoff,
     /// Transmission begins.

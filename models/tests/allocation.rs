@@ -8,7 +8,8 @@ use std::cell::Cell;
 
 use tapestry_core::{DataRate, SimTime, Streams};
 use tapestry_models::{
-    FramePool, HostConfig, HostInterface, LinkConfig, Network, NetworkBuilder, PortId,
+    ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, FramePool, HostConfig, HostInterface,
+    Limit, LinkConfig, Network, NetworkBuilder, PieConfig, PortId, QueueConfig, RedConfig,
 };
 
 struct Counting;
@@ -116,4 +117,68 @@ fn no_datagram_of_a_host_costs_an_allocation() {
     let delivered = network.counters(link)[1].delivered.frames - before.1;
     assert_eq!(delivered, 2_000);
     assert_eq!(count, 0, "for {delivered} datagrams");
+}
+
+/// Each queue discipline in a bottleneck, with drops, marks and many flows.
+#[test]
+fn no_queue_discipline_costs_an_allocation() {
+    let class = ClassConfig { limit: Limit::Frames(20), quantum_bytes: 500 };
+    let classes = ClassesConfig {
+        classes: vec![class.clone(), class],
+        class_of: std::array::from_fn(|dscp| u8::from(dscp < 32)),
+        other: 1,
+    };
+    let codel = CoDelConfig {
+        target: SimTime::from_micros(100),
+        interval: SimTime::from_millis(1),
+        ecn: true,
+        limit: Limit::Frames(60),
+    };
+    let short = Limit::Frames(60);
+    let queues = [
+        QueueConfig::frames(60),
+        QueueConfig::DropTail(Limit::Time(SimTime::from_millis(1))),
+        QueueConfig::Red(RedConfig { ecn: true, limit: short, ..RedConfig::default() }),
+        QueueConfig::CoDel(codel.clone()),
+        QueueConfig::FqCoDel(FqCoDelConfig { codel, ..FqCoDelConfig::default() }),
+        QueueConfig::Pie(PieConfig { ecn: true, limit: short, ..PieConfig::default() }),
+        QueueConfig::Priority(classes.clone()),
+        QueueConfig::Drr(classes),
+    ];
+    for queue in queues {
+        let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+        let rate = DataRate::from_bits_per_sec(10_000_000);
+        let link = LinkConfig { rate, queue: queue.clone(), ..LinkConfig::point_to_point("l") };
+        let link = builder.link(link).unwrap();
+        let mut network = builder.build();
+        let mut pool = FramePool::new(2_048, 1_000);
+        // As many buffers as the traffic can need.
+        let all: Vec<_> = (0..300).map(|_| pool.fill(|_| Ok(60)).unwrap()).collect();
+        drop(all);
+        // More than the link carries, from ever new flows.
+        let mut traffic = |from_ms: u64| {
+            for round in from_ms * 10..(from_ms + 2_000) * 10 {
+                let frame = pool.fill(|buffer| {
+                    buffer[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+                    buffer[15] = (round as u8) << 2 | 1;
+                    buffer[23] = 17;
+                    buffer[26..38].fill(0);
+                    buffer[34..38].copy_from_slice(&(round as u32 % 3_000).to_be_bytes());
+                    Ok(60 + (round as usize * 37) % 400)
+                });
+                network.handle_frame(SimTime::from_micros(round * 100), PortId(0), frame.unwrap());
+                network.transmits().for_each(drop);
+            }
+        };
+        traffic(0);
+        let before = allocations();
+        traffic(2_000);
+        let count = allocations() - before;
+        let counters = &network.counters(link)[0];
+        assert!(
+            counters.tx_dropped.total() + counters.queue.marked > 100,
+            "{queue:?}: {counters:?}"
+        );
+        assert_eq!(count, 0, "for {} frames over {queue:?}", counters.offered.frames);
+    }
 }

@@ -6,6 +6,7 @@
 
 use crate::diagnostics::{Problems, report};
 use crate::expression::ExprError;
+use crate::queue::{CODE_POINTS, DISCIPLINES};
 use crate::shape::{Object, Scalar, Shape};
 use crate::source::Span;
 use crate::tasks::Known;
@@ -124,6 +125,13 @@ pub(crate) fn wrong_value(
     let report = report(format!("{wrong} (key `{key}`)")).expected(expected(scalar.expected()));
     match scalar {
         Scalar::Word(words) => report.suggest(text, words.iter().copied(), "values"),
+        Scalar::Queue if text.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+            report.suggest(text, DISCIPLINES.iter().copied(), "disciplines")
+        }
+        Scalar::Dscp => {
+            let names = CODE_POINTS.iter().map(|(name, _)| *name);
+            report.suggest(&text.to_ascii_uppercase(), names, "code points")
+        }
         _ => report,
     }
 }

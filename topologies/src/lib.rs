@@ -27,6 +27,7 @@ mod hosts;
 mod keys;
 mod links;
 mod nodes;
+mod queue;
 mod read;
 mod resolve;
 pub mod resolved;

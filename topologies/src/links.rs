@@ -18,6 +18,7 @@ use crate::files::Files;
 use crate::hosts::Doubts;
 use crate::keys::{self, LINK_SHAPES};
 use crate::nodes::Drafts;
+use crate::queue::{self, Medium};
 use crate::read::{Reader, one_or_many};
 use crate::resolve::section;
 use crate::resolved::{Channel, Endpoint, Interface, Link, MacAddr};
@@ -192,24 +193,27 @@ fn template(reader: &mut Reader<'_>, yaml: &Yaml) -> Link {
         let lost = if written.is_some() { u32::MAX } else { default };
         written.and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(lost)
     };
-    let (queue_frames, mtu) = (integer("queue", 100), integer("mtu", 1500));
+    let mtu = integer("mtu", 1500);
     let channel = yaml.get("channel").and_then(|yaml| {
         reader.checked(yaml, Scalar::Word(&["csma", "point-to-point"]), "channel")
     });
     let rate = yaml.get("rate").and_then(|yaml| reader.checked(yaml, Scalar::Rate, "rate"));
+    // `unlimited` is no rate, and so parses to none.
+    let rate = rate.and_then(|rate| rate.parse::<DataRate>().ok());
+    let delay = yaml
+        .get("delay")
+        .and_then(|yaml| reader.parsed(yaml, Scalar::Time, "delay"))
+        .unwrap_or(SimTime::ZERO);
+    let queue = queue::read(reader, yaml.get("queue"), Medium { rate, delay, mtu });
     Link {
         name: String::new(),
         channel: match channel.as_deref() {
             Some("point-to-point") => Channel::PointToPoint,
             _ => Channel::Csma,
         },
-        // `unlimited` is no rate, and so parses to none.
-        rate: rate.and_then(|rate| rate.parse::<DataRate>().ok()),
-        delay: yaml
-            .get("delay")
-            .and_then(|yaml| reader.parsed(yaml, Scalar::Time, "delay"))
-            .unwrap_or(SimTime::ZERO),
-        queue_frames,
+        rate,
+        delay,
+        queue,
         mtu,
         endpoints: Vec::new(),
     }

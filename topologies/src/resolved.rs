@@ -9,9 +9,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+mod queue;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
+
+pub use queue::{Codel, FqCodel, Pie, Queue, QueueClass, QueueLimit, Red, RedUnit};
 
 /// Index into [`Topology::nodes`].
 pub type NodeIndex = usize;
@@ -260,8 +264,8 @@ pub struct Link {
     pub rate: Option<DataRate>,
     /// One-way propagation delay.
     pub delay: SimTime,
-    /// Frames each station's transmit queue holds behind the frame in transmission.
-    pub queue_frames: u32,
+    /// Each interface's transmit queue, behind the frame in transmission.
+    pub queue: Queue,
     /// Largest payload of a frame in bytes.
     pub mtu: u32,
     /// The interfaces on this link, in order.

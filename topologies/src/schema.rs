@@ -130,6 +130,10 @@ fn scalar(kind: Scalar) -> Value {
         Scalar::Rate => {
             json!({ "anyOf": [{ "const": "unlimited" }, number_with_unit("[A-Za-z/]+")] })
         }
+        Scalar::Probability => number_with_unit("%"),
+        Scalar::Queue | Scalar::QueueLimit | Scalar::Dscp => {
+            return json!({ "type": ["string", "integer"] });
+        }
         Scalar::Bytes => number_with_unit("[A-Za-z]+"),
         Scalar::Word(words) => json!({ "enum": words }),
         Scalar::Mac => {

@@ -4,8 +4,9 @@
 //! lists of known keys in messages all follow, so that they cannot disagree.
 
 use regex::Regex;
-use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
+use tapestry_core::{ByteCount, DataRate, Probability, SimTime, SyncPolicy};
 
+use crate::queue::{DISCIPLINES, code_point, parse_limit};
 use crate::resolved::{IpNet, Ipv4Net, Ipv6Net, MacAddr};
 
 /// A single value.
@@ -51,6 +52,14 @@ pub(crate) enum Scalar {
     Sync,
     /// An exit status, or `any`.
     Status,
+    /// A probability in percent.
+    Probability,
+    /// A queue's limit, or the name of its discipline.
+    Queue,
+    /// Frames, a size or a time.
+    QueueLimit,
+    /// A differentiated services code point.
+    Dscp,
 }
 
 /// A value with its parts.
@@ -139,6 +148,12 @@ impl Scalar {
             Self::Pointer => "a JSON pointer such as `/end/sum/bytes`".to_owned(),
             Self::Sync => "`best-effort`, `hard-limit` or `hard-limit=50ms`".to_owned(),
             Self::Status => "an exit status from 0 to 255, or `any`".to_owned(),
+            Self::Probability => "a probability from 0% to 100%, such as `0.5%`".to_owned(),
+            Self::Queue => "frames, a size such as `64KiB`, a time such as `20ms`, or a discipline such as `codel`".to_owned(),
+            Self::QueueLimit => {
+                "frames (1 to 1000000), a size such as `64KiB`, or a time such as `20ms`".to_owned()
+            }
+            Self::Dscp => "a code point such as `EF` or `AF41`, or its number from 0 to 63".to_owned(),
         }
     }
 
@@ -198,6 +213,14 @@ impl Scalar {
             },
             Self::Pointer => unless(text.is_empty() || text.starts_with('/'), "a JSON pointer"),
             Self::Sync => parsed(text.parse::<SyncPolicy>()),
+            Self::Probability => parsed(text.parse::<Probability>()),
+            Self::Queue if DISCIPLINES.contains(&text) => None,
+            // A word was meant for a discipline.
+            Self::Queue if text.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                Some(format!("unknown discipline `{shown}`"))
+            }
+            Self::Queue | Self::QueueLimit => parse_limit(text).err(),
+            Self::Dscp => unless(code_point(text).is_some(), "a code point"),
             Self::Status => unless(text == "any" || text.parse::<u8>().is_ok(), "an exit status"),
         }
     }

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use tapestry_core::{DataRate, SimTime, SyncPolicy};
-use tapestry_topologies::{Accel, Attach, Channel, NodeKind, Pick, Take, Topology, load, load_str};
+use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
+use tapestry_topologies::{
+    Accel, Attach, Channel, NodeKind, Pick, Queue, QueueLimit, RedUnit, Take, Topology, load,
+    load_str,
+};
 
 fn topology(text: &str) -> Topology {
     with(text, &[])
@@ -42,7 +45,8 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(qemu.boot_timeout, SimTime::from_secs(120));
     let link = &topology.links[0];
     assert_eq!((link.name.as_str(), link.channel, link.rate), ("a--b", Channel::Csma, None));
-    assert_eq!((link.delay, link.queue_frames, link.mtu), (SimTime::ZERO, 100, 1500));
+    assert_eq!((link.delay, link.mtu), (SimTime::ZERO, 1500));
+    assert_eq!(link.queue, Queue::DropTail { limit: QueueLimit::Frames(100) });
     assert_eq!(topology.nodes[1].interfaces[0].mac.to_string(), "02:00:00:02:00:00");
 }
 
@@ -304,4 +308,91 @@ fn twenty_thousand_nodes_are_read_in_a_breath() {
     let macs: std::collections::HashSet<_> =
         topology.nodes.iter().flat_map(|node| &node.interfaces).map(|i| i.mac).collect();
     assert_eq!(macs.len(), 2 * 19_999);
+}
+
+/// The queue of a link of 10 Mbit/s with 40 ms of delay.
+fn queue(value: &str) -> Queue {
+    let text = format!(
+        "params: {{d: codel, n: 7}}\nnodes: {{a: {{}}, b: {{}}}}\nlinks:\n- {{pair: [a, b], rate: 10Mbit/s, delay: 40ms{value}}}\n"
+    );
+    load_str("net.yaml", &text, &[], Path::new("")).unwrap().links[0].queue.clone()
+}
+
+#[test]
+fn a_queue_is_a_bandwidth_delay_product_unless_the_file_says_otherwise() {
+    let frames = |frames| Queue::DropTail { limit: QueueLimit::Frames(frames) };
+    // 10 Mbit/s in 80 ms are 800,000 bits, or 65.9 frames of 1,518 bytes; 100 are the least.
+    assert_eq!(queue(""), frames(100));
+    for (rate, delay, expected) in [
+        ("10Mbit/s", "80ms", 132),
+        ("1Gbit/s", "40ms", 6_588),
+        ("1Gbit/s", "0ms", 100),
+        ("unlimited", "1s", 100),
+        ("1Tbit/s", "10s", 1_000_000),
+    ] {
+        let text = format!(
+            "nodes: {{a: {{}}, b: {{}}}}\nlinks: [{{pair: [a, b], rate: {rate}, delay: {delay}}}]\n"
+        );
+        let topology = load_str("net.yaml", &text, &[], Path::new("")).unwrap();
+        assert_eq!(topology.links[0].queue, frames(expected), "{rate} {delay}");
+    }
+}
+
+#[test]
+fn queues_by_limit_by_name_and_by_map() {
+    let drop_tail = |limit| Queue::DropTail { limit };
+    assert_eq!(queue(", queue: 7"), drop_tail(QueueLimit::Frames(7)));
+    assert_eq!(queue(", queue: '${n * 2}'"), drop_tail(QueueLimit::Frames(14)));
+    assert_eq!(
+        queue(", queue: 64KiB"),
+        drop_tail(QueueLimit::Bytes(ByteCount::from_bytes(65_536)))
+    );
+    assert_eq!(queue(", queue: 20ms"), drop_tail(QueueLimit::Time(SimTime::from_millis(20))));
+    assert_eq!(queue(", queue: {limit: 9}"), drop_tail(QueueLimit::Frames(9)));
+    let Queue::Codel(codel) = queue(", queue: codel") else { panic!() };
+    assert_eq!(
+        (codel.target, codel.interval),
+        (SimTime::from_millis(5), SimTime::from_millis(100))
+    );
+    assert!(!codel.ecn);
+    // A discipline that is computed may stand beside the parameters of another.
+    let Queue::Codel(codel) = queue(", queue: {discipline: '${d}', flows: 3, ecn: true}") else {
+        panic!()
+    };
+    assert!(codel.ecn);
+    let Queue::FqCodel(fq) = queue(", mtu: 9000, queue: {discipline: fq-codel, target: 1ms}")
+    else {
+        panic!()
+    };
+    assert_eq!((fq.flows, fq.quantum.as_bytes()), (1_024, 9_014));
+    assert_eq!((fq.codel.target, fq.codel.ecn), (SimTime::from_millis(1), true));
+    let Queue::Red(red) = queue(", queue: {discipline: red, adaptive: true}") else { panic!() };
+    // 5 ms at 1,250 mean frames a second are 6: below the least.
+    assert_eq!((red.min, red.max), (5, 15));
+    assert!((red.weight.as_f64() - (1.0 - (-1.0_f64 / 1_250.0).exp())).abs() < 1e-9);
+    let Queue::Red(red) = queue(", queue: {discipline: red, min: 9kB, weight: 1%}") else {
+        panic!()
+    };
+    assert_eq!((red.unit, red.min, red.max), (RedUnit::Bytes, 9_000, 27_000));
+    let text = ", queue: {discipline: drr, limit: 50, classes: [{dscp: [ef, 34]}, {quantum: 3kB}]}";
+    let Queue::Drr { classes } = queue(text) else { panic!() };
+    assert_eq!(classes[0].dscp, [46, 34]);
+    assert_eq!((classes[0].quantum.as_bytes(), classes[1].quantum.as_bytes()), (1_514, 3_000));
+    assert!(classes.iter().all(|class| class.limit == QueueLimit::Frames(50)));
+}
+
+#[test]
+fn a_resolved_queue_survives_the_manifest() {
+    for value in [
+        "64KiB",
+        "red",
+        "codel",
+        "fq-codel",
+        "pie",
+        "{discipline: priority, classes: [{dscp: EF}, {}]}",
+    ] {
+        let queue = queue(&format!(", queue: {value}"));
+        let text = serde_json::to_string(&queue).unwrap();
+        assert_eq!(serde_json::from_str::<Queue>(&text).unwrap(), queue, "{text}");
+    }
 }

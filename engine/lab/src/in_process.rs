@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tapestry_models::{
     HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix, IpNetwork, LinkConfig,
-    QueueConfig,
 };
 use tapestry_realtime::DeviceKind;
 use tapestry_topologies::resolved::{Channel, Ipv4Net, Ipv6Net, Link, Node, NodeKind, Topology};
 
 use crate::configure::addresses_of;
+use crate::queue;
 
 /// Names that commands may use in place of addresses.
 pub(crate) type Names = Arc<BTreeMap<String, IpAddr>>;
@@ -54,7 +54,7 @@ pub(crate) fn link(link: &Link) -> LinkConfig {
     LinkConfig {
         rate: link.rate,
         delay: link.delay,
-        queue: QueueConfig::frames(link.queue_frames),
+        queue: queue::config(&link.queue),
         mtu: link.mtu,
         ..plain
     }

@@ -22,6 +22,7 @@ pub mod lab;
 pub mod namespace;
 pub mod net;
 pub mod node;
+mod queue;
 pub mod rates;
 pub mod refuse;
 pub mod results;

@@ -9,7 +9,7 @@
 use tapestry_core::{DataRate, SimTime};
 
 use super::store::{Fifo, Queued, Store};
-use super::{Limit, QueueEvent};
+use super::{Limit, QueueDisc, QueueEvent, Report};
 use crate::Frame;
 use crate::counters::DropReason;
 
@@ -17,7 +17,7 @@ use crate::counters::DropReason;
 pub(super) const MOST_FRAMES: u32 = 1_000_000;
 
 #[derive(Debug)]
-pub(super) struct DropTail {
+pub(crate) struct DropTail {
     room: Room,
     store: Store,
     fifo: Fifo,
@@ -44,14 +44,37 @@ impl Room {
         bytes: u64,
         len: usize,
     ) -> bool {
-        let after = bytes + len as u64;
-        frames < MOST_FRAMES
+        self.holds(rate, frames + 1, bytes + len as u64)
+    }
+
+    /// Whether so many frames and bytes are within the limit.
+    pub(super) fn holds(&mut self, rate: Option<DataRate>, frames: u32, bytes: u64) -> bool {
+        frames <= MOST_FRAMES
             && match (self.limit, rate) {
-                (Limit::Frames(limit), _) => frames < limit,
-                (Limit::Bytes(limit), _) => after <= limit,
+                (Limit::Frames(limit), _) => frames <= limit,
+                (Limit::Bytes(limit), _) => bytes <= limit,
                 (Limit::Time(_), None) => true,
-                (Limit::Time(limit), Some(rate)) => after <= self.bytes_in(limit, rate),
+                (Limit::Time(limit), Some(rate)) => bytes <= self.bytes_in(limit, rate),
             }
+    }
+
+    /// Appends a frame to a queue of one list, or drops it if it does not fit.
+    pub(super) fn append(
+        &mut self,
+        now: SimTime,
+        rate: Option<DataRate>,
+        frame: Frame,
+        store: &mut Store,
+        fifo: &mut Fifo,
+        report: &mut impl Report,
+    ) {
+        if self.fits(rate, fifo.frames(), fifo.bytes(), frame.len()) {
+            let (frames, bytes) = (fifo.frames() as usize + 1, fifo.bytes() + frame.len() as u64);
+            report(&frame, QueueEvent::Enqueued { frames, bytes });
+            store.push(fifo, now, frame);
+        } else {
+            report(&frame, QueueEvent::Dropped(DropReason::QueueFull));
+        }
     }
 
     fn bytes_in(&mut self, time: SimTime, rate: DataRate) -> u64 {
@@ -71,39 +94,30 @@ impl DropTail {
     pub(super) fn new(limit: Limit) -> Self {
         Self { room: Room::new(limit), store: Store::new(), fifo: Fifo::new() }
     }
+}
 
-    pub(super) fn enqueue(
+impl QueueDisc for DropTail {
+    fn enqueue(
         &mut self,
         now: SimTime,
         rate: Option<DataRate>,
         frame: Frame,
-        report: &mut impl FnMut(&Frame, QueueEvent),
+        report: &mut impl Report,
     ) {
-        let (frames, bytes) = (self.fifo.frames(), self.fifo.bytes());
-        if !self.room.fits(rate, frames, bytes, frame.len()) {
-            report(&frame, QueueEvent::Dropped(DropReason::QueueFull));
-            return;
-        }
-        let bytes = bytes + frame.len() as u64;
-        report(&frame, QueueEvent::Enqueued { frames: frames as usize + 1, bytes });
-        self.store.push(&mut self.fifo, now, frame);
+        self.room.append(now, rate, frame, &mut self.store, &mut self.fifo, report);
     }
 
-    pub(super) fn dequeue(
-        &mut self,
-        now: SimTime,
-        report: &mut impl FnMut(&Frame, QueueEvent),
-    ) -> Option<Frame> {
+    fn dequeue(&mut self, now: SimTime, report: &mut impl Report) -> Option<Frame> {
         let Queued { frame, enqueued } = self.store.pop(&mut self.fifo)?;
         report(&frame, QueueEvent::Dequeued { sojourn: now - enqueued });
         Some(frame)
     }
 
-    pub(super) fn purge(&mut self) -> Option<Frame> {
+    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
         self.store.pop(&mut self.fifo).map(|queued| queued.frame)
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.fifo.frames() as usize
     }
 }

@@ -12,45 +12,112 @@
 //!
 //! Reference: ns-3 `QueueDisc`; each discipline names its own.
 
+mod classes;
+mod codel;
 mod config;
 mod drop_tail;
+mod fq_codel;
+mod packet;
+mod pie;
+mod red;
 mod store;
 
-use tapestry_core::{DataRate, SimTime};
+use tapestry_core::{DataRate, RandomStream, SimTime};
 
 use crate::Frame;
 use crate::counters::DropReason;
-pub use config::{Limit, QueueConfig};
+use classes::{Drr, Priority};
+use codel::CoDel;
+pub use config::{
+    ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, LEAST_QUANTUM, Limit, PieConfig,
+    QueueConfig, RedConfig, RedUnit,
+};
 use drop_tail::DropTail;
+use fq_codel::FqCoDel;
+use pie::Pie;
+use red::Red;
 
 /// A station's queue.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    discipline: Discipline,
-}
-
-#[derive(Debug)]
-enum Discipline {
+pub(crate) enum Queue {
     DropTail(DropTail),
+    Red(Box<Red>),
+    CoDel(Box<CoDel>),
+    FqCoDel(Box<FqCoDel>),
+    Pie(Box<Pie>),
+    Priority(Box<Priority>),
+    Drr(Box<Drr>),
 }
 
 /// What becomes of a frame in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueueEvent {
-    /// It waits; the queue now holds so much.
+    /// It has come in; the queue now holds so much.
     Enqueued { frames: usize, bytes: u64 },
     /// It leaves for the transmitter after that time in the queue.
     Dequeued { sojourn: SimTime },
+    /// It has been marked "congestion experienced".
+    Marked,
     /// It is lost.
     Dropped(DropReason),
 }
 
+/// Learns what becomes of frames.
+trait Report: FnMut(&Frame, QueueEvent) {}
+
+impl<F: FnMut(&Frame, QueueEvent)> Report for F {}
+
+/// What every discipline does. Each frame that comes in is dequeued, dropped or purged, once.
+trait QueueDisc {
+    fn enqueue(
+        &mut self,
+        now: SimTime,
+        rate: Option<DataRate>,
+        frame: Frame,
+        report: &mut impl Report,
+    );
+
+    fn dequeue(&mut self, now: SimTime, report: &mut impl Report) -> Option<Frame>;
+
+    fn purge(&mut self, now: SimTime) -> Option<Frame>;
+
+    fn len(&self) -> usize;
+}
+
+/// The same for whichever discipline it is.
+macro_rules! each {
+    ($queue:expr, $disc:ident => $act:expr) => {
+        match $queue {
+            Queue::DropTail($disc) => $act,
+            Queue::Red($disc) => $act,
+            Queue::CoDel($disc) => $act,
+            Queue::FqCoDel($disc) => $act,
+            Queue::Pie($disc) => $act,
+            Queue::Priority($disc) => $act,
+            Queue::Drr($disc) => $act,
+        }
+    };
+}
+
 impl Queue {
-    pub(crate) fn new(config: &QueueConfig) -> Self {
-        let discipline = match *config {
-            QueueConfig::DropTail(limit) => Discipline::DropTail(DropTail::new(limit)),
-        };
-        Self { discipline }
+    /// A queue of a link with this MTU. Disciplines that draw random numbers take them from
+    /// `random`, which is made for them only.
+    pub(crate) fn new(
+        config: &QueueConfig,
+        mtu: u32,
+        random: impl FnOnce() -> RandomStream,
+    ) -> Self {
+        match config {
+            QueueConfig::DropTail(limit) => Self::DropTail(DropTail::new(*limit)),
+            QueueConfig::Red(config) => Self::Red(Box::new(Red::new(config, mtu, random()))),
+            QueueConfig::CoDel(config) => Self::CoDel(Box::new(CoDel::new(config, mtu))),
+            QueueConfig::FqCoDel(config) => {
+                Self::FqCoDel(Box::new(FqCoDel::new(config, mtu, random())))
+            }
+            QueueConfig::Pie(config) => Self::Pie(Box::new(Pie::new(config, mtu, random()))),
+            QueueConfig::Priority(config) => Self::Priority(Box::new(Priority::new(config))),
+            QueueConfig::Drr(config) => Self::Drr(Box::new(Drr::new(config))),
+        }
     }
 
     /// A frame arrives while the transmitter is busy. `rate` is the link's, for limits in time.
@@ -61,9 +128,7 @@ impl Queue {
         frame: Frame,
         mut report: impl FnMut(&Frame, QueueEvent),
     ) {
-        match &mut self.discipline {
-            Discipline::DropTail(queue) => queue.enqueue(now, rate, frame, &mut report),
-        }
+        each!(self, queue => queue.enqueue(now, rate, frame, &mut report));
     }
 
     /// The next frame for the transmitter, which is free.
@@ -72,40 +137,39 @@ impl Queue {
         now: SimTime,
         mut report: impl FnMut(&Frame, QueueEvent),
     ) -> Option<Frame> {
-        match &mut self.discipline {
-            Discipline::DropTail(queue) => queue.dequeue(now, &mut report),
-        }
+        each!(self, queue => queue.dequeue(now, &mut report))
     }
 
     /// A frame arrives while the transmitter is free, so nothing waits; returns it unless the
     /// discipline drops it.
-    #[expect(clippy::unnecessary_wraps, reason = "disciplines to come drop here")]
     pub(crate) fn pass(
         &mut self,
-        _now: SimTime,
-        _rate: Option<DataRate>,
+        now: SimTime,
+        rate: Option<DataRate>,
         frame: Frame,
         mut report: impl FnMut(&Frame, QueueEvent),
     ) -> Option<Frame> {
-        match &mut self.discipline {
-            Discipline::DropTail(_) => {
-                report(&frame, QueueEvent::Dequeued { sojourn: SimTime::ZERO });
-                Some(frame)
-            }
+        if let Self::DropTail(_) = self {
+            report(&frame, QueueEvent::Dequeued { sojourn: SimTime::ZERO });
+            return Some(frame);
         }
+        // The others want to see every frame, and hold at least one.
+        each!(self, queue => {
+            queue.enqueue(now, rate, frame, &mut report);
+            queue.dequeue(now, &mut report)
+        })
     }
 
     /// Takes out a frame without any decision, to empty the queue of a link that goes down.
-    pub(crate) fn purge(&mut self) -> Option<Frame> {
-        match &mut self.discipline {
-            Discipline::DropTail(queue) => queue.purge(),
-        }
+    pub(crate) fn purge(&mut self, now: SimTime) -> Option<Frame> {
+        each!(self, queue => queue.purge(now))
     }
 
     /// Frames waiting.
     pub(crate) fn len(&self) -> usize {
-        match &self.discipline {
-            Discipline::DropTail(queue) => queue.len(),
-        }
+        each!(self, queue => queue.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

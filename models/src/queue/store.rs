@@ -87,6 +87,11 @@ impl Store {
         fifo.bytes -= queued.frame.len() as u64;
         Some(queued)
     }
+
+    /// The oldest frame of a list.
+    pub(super) fn head(&self, fifo: &Fifo) -> Option<&Frame> {
+        self.slots.get(fifo.head as usize)?.frame.as_ref()
+    }
 }
 
 impl Fifo {
@@ -100,5 +105,9 @@ impl Fifo {
 
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.frames == 0
     }
 }
