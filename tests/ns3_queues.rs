@@ -8,6 +8,7 @@
 //!   from the value before, as Linux once did; so ns-3's second drop comes after 50 ms instead of
 //!   71 ms, and it drops a few frames more.
 //! - RED in ns-3 counts from 1 at the crossing of `min`, and never drops there; its gentle part keeps the slope of the first `max_probability` when that adapts.
+//! - FQ-CoDel in ns-3 drops from the first of equally fat queues, ours from the one whose turn is next.
 //! - PIE in ns-3 begins its first burst allowance at the first arrival, ours at time zero.
 
 use std::fs;
@@ -84,12 +85,12 @@ fn run(queue: &QueueConfig, seed: u64) -> Figures {
     let mut entered: [std::collections::VecDeque<SimTime>; FLOWS] = Default::default();
     network.set_trace(Some(Box::new(move |record: TraceRecord<'_>| {
         let flow = usize::from(record.frame.bytes()[35]);
-        let mut seen = observed.lock().expect("no observer panics");
+        let mut noted = observed.lock().expect("no observer panics");
         match record.event {
             TraceEvent::MacTx => entered[flow].push_back(record.at),
             // Within a flow all these queues are first in, first out.
             TraceEvent::MacTxDrop => {
-                seen.drops[flow] += 1;
+                noted.drops[flow] += 1;
                 if at_head {
                     entered[flow].pop_front()
                 } else {
@@ -98,7 +99,7 @@ fn run(queue: &QueueConfig, seed: u64) -> Figures {
             }
             TraceEvent::PhyTxBegin => {
                 let since = entered[flow].pop_front().expect("sent after it was offered");
-                seen.delays[flow].push((record.at - since).as_nanos());
+                noted.delays[flow].push((record.at - since).as_nanos());
             }
             _ => {}
         }

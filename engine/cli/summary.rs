@@ -57,6 +57,9 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
         };
         let _ = writeln!(out, "expect    {}: {word}", expectation.expression);
     }
+    if let Some(queue) = longest_queue(&results.links) {
+        let _ = writeln!(out, "queue     {queue}");
+    }
     if let Some(host) = &results.host {
         let _ = writeln!(
             out,
@@ -79,6 +82,22 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
     let _ = writeln!(out, "outcome   {outcome}");
     let _ = writeln!(out, "details   {}", directory.display());
     out
+}
+
+/// The queue in which a frame stayed longest; `None` if no frame waited.
+fn longest_queue(links: &serde_json::Value) -> Option<String> {
+    let endpoints = links.as_array()?.iter().filter_map(|link| link["endpoints"].as_array());
+    let stayed = |end: &&serde_json::Value| end["station"]["queue"]["sojourn_max_ns"].as_u64();
+    let longest = endpoints.flatten().max_by_key(stayed)?;
+    let queue = &longest["station"]["queue"];
+    let figure = |key: &str| queue[key].as_u64().filter(|figure| *figure > 0);
+    Some(format!(
+        "the longest at {}: {}, in it {} on average, {} at most",
+        longest["endpoint"].as_str()?,
+        count(figure("longest_frames")? as usize, "frame"),
+        millis(queue["sojourn_mean_ns"].as_u64()?),
+        millis(figure("sojourn_max_ns")?),
+    ))
 }
 
 /// `1 node`, `2 nodes`.
@@ -106,7 +125,24 @@ pub(crate) fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{longest_queue, number};
+
+    #[test]
+    fn the_queue_with_the_longest_wait_is_shown() {
+        let end = |name: &str, most: u64| {
+            let queue = serde_json::json!({
+                "longest_frames": 37, "sojourn_mean_ns": 1_500_000, "sojourn_max_ns": most,
+            });
+            serde_json::json!({ "endpoint": name, "station": { "queue": queue } })
+        };
+        let links = |ends: [serde_json::Value; 2]| serde_json::json!([{ "endpoints": ends }]);
+        assert_eq!(
+            longest_queue(&links([end("a:eth0", 7_000_000), end("b:eth0", 0)])).as_deref(),
+            Some("the longest at a:eth0: 37 frames, in it 1.50 ms on average, 7.00 ms at most")
+        );
+        assert_eq!(longest_queue(&links([end("a:eth0", 0), end("b:eth0", 0)])), None);
+        assert_eq!(longest_queue(&serde_json::Value::Null), None);
+    }
 
     #[test]
     fn numbers_are_short_and_right() {

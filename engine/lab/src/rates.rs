@@ -38,6 +38,8 @@ pub struct Direction {
     pub bits_per_second: f64,
     /// Frames waiting at the station now: for the wire, or for the node to take them.
     pub queue: u64,
+    /// Mean time in the queue of the frames that left it, ns; absent if none did.
+    pub sojourn_mean_ns: Option<u64>,
     /// Frames lost at the station per second, for any reason.
     pub lost_per_second: f64,
     /// Frames lost at the station since the run began.
@@ -115,6 +117,7 @@ pub fn rates(before: &Status, now: &Status) -> Rates {
                 frames_per_second,
                 bits_per_second: per_second(was.sent_bytes, station.sent_bytes) * 8.0,
                 queue: station.queued + station.pending,
+                sojourn_mean_ns: sojourn_mean_ns(was, station),
                 lost_per_second: per_second(total(&was.lost), total(&station.lost)),
                 lost: station.lost.clone(),
                 lateness_p99_ns: link.lateness_p99_ns,
@@ -148,6 +151,12 @@ pub fn rates(before: &Status, now: &Status) -> Rates {
     let (host_cpu, host_steal) = now.host.shares_since(before.host);
     let emulator_cpu = cpu(before.emulator, now.emulator);
     Rates { directions, nodes, host_cpu, host_steal, emulator_cpu }
+}
+
+/// Mean time in the queue of the frames that left it between two states of a station.
+fn sojourn_mean_ns(was: &StationStatus, now: &StationStatus) -> Option<u64> {
+    let time = now.sojourn_sum_ns.checked_sub(was.sojourn_sum_ns)?;
+    time.checked_div(now.dequeued.checked_sub(was.dequeued)?)
 }
 
 /// What identifies a station in a run.

@@ -137,6 +137,10 @@ pub struct StationStatus {
     pub received_bytes: u64,
     /// Frames waiting for the wire or on their way onto it.
     pub queued: u64,
+    /// Frames that have left the queue, those that did not wait included.
+    pub dequeued: u64,
+    /// Sum of the times that those frames were in the queue, ns.
+    pub sojourn_sum_ns: u64,
     /// Frames that left the link and wait for the node to take them.
     pub pending: u64,
     /// Frames lost here, by reason; reasons without any are left out.
@@ -259,6 +263,8 @@ fn station(end: &EndpointReport) -> StationStatus {
         received_frames: end.station.delivered.frames,
         received_bytes: end.station.delivered.bytes,
         queued: end.backlog,
+        dequeued: end.station.queue.dequeued,
+        sojourn_sum_ns: end.station.queue.sojourn_sum_ns,
         pending: end.port.as_ref().map_or(0, |port| port.counters.tx_pending),
         lost,
     }

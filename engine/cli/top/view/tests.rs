@@ -24,6 +24,8 @@ fn chain(nodes: u64, seconds: u64) -> Status {
         received_frames: received,
         received_bytes: received * 1000,
         queued: if sent > 0 { node % 5 } else { 0 },
+        dequeued: sent,
+        sojourn_sum_ns: sent * node * 150_000,
         pending: 0,
         lost: Vec::new(),
     };

@@ -14,6 +14,8 @@ fn station(node: &str, sent: (u64, u64), received: u64) -> StationStatus {
         received_frames: received,
         received_bytes: 0,
         queued: 0,
+        dequeued: 0,
+        sojourn_sum_ns: 0,
         pending: 0,
         lost: Vec::new(),
     }
@@ -59,6 +61,7 @@ fn two_directions_of_a_link_over_two_seconds() {
     b.trouble = Some("down".into());
     a.lost = vec![lost("queue-full", 5, false), lost("refused", 4, true)];
     (a.sent_frames, a.sent_bytes, a.queued, a.pending) = (150, 51_000, 4, 3);
+    (a.dequeued, a.sojourn_sum_ns) = (50, 1_000);
     let now =
         at(3 * SECOND, vec![node("a", None), node("b", None)], vec![link("wire", vec![a, b])]);
 
@@ -70,6 +73,7 @@ fn two_directions_of_a_link_over_two_seconds() {
     assert!((there.bits_per_second - 200_000.0).abs() < 1e-6);
     assert!((there.lost_per_second - 3.0).abs() < 1e-9);
     assert_eq!((there.queue, there.lost_frames(), there.lateness_p99_ns), (7, 9, Some(7)));
+    assert_eq!((there.sojourn_mean_ns, back.sojourn_mean_ns), (Some(20), None));
     assert!(there.has_unintended_loss() && !back.has_unintended_loss());
     assert_eq!((&there.trouble, back.trouble.as_deref()), (&None, Some("eth0 down")));
     assert!(back.frames_per_second.abs() < 1e-9);
