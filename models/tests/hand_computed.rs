@@ -298,3 +298,22 @@ fn the_trace_tells_the_life_of_a_frame() {
         ]
     );
 }
+
+/// Frames of 1250 bytes take 1 ms at 10 Mbit/s: the first does not wait, the others 1 and 2 ms.
+#[test]
+fn time_in_the_queue_is_counted() {
+    let config =
+        LinkConfig { framing: Framing::NONE, ..ten_megabit(LinkConfig::point_to_point("l")) };
+    let mut network = network(config);
+    for _ in 0..3 {
+        network.handle_frame(us(0), A, Frame::from(vec![0; 1_250]));
+    }
+    network.run_until(SimTime::from_secs(1)).unwrap();
+    let queue = network.counters(LINK)[0].queue;
+    assert_eq!((queue.longest_frames, queue.longest_bytes, queue.dequeued), (2, 2_500, 3));
+    assert_eq!((queue.sojourn_sum_ns, queue.sojourn_max_ns), (3_000_000, 2_000_000));
+    assert_eq!(queue.sojourn_mean_ns(), Some(1_000_000));
+    let json = serde_json::to_value(queue).unwrap();
+    assert_eq!(json["sojourn_mean_ns"], 1_000_000);
+    assert_eq!(network.counters(LINK)[1].queue.sojourn_mean_ns(), None);
+}

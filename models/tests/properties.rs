@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tapestry_core::{DataRate, Scheduler, SimTime, Simulator, Streams, World};
 use tapestry_models::{
-    ChannelKind, Frame, Framing, LinkConfig, LinkId, Network, NetworkBuilder, PortId, QueueConfig,
+    ChannelKind, ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, Frame, Framing, Limit,
+    LinkConfig, LinkId, Network, NetworkBuilder, PieConfig, PortId, QueueConfig, RedConfig,
     Transmit,
 };
 
@@ -20,20 +21,52 @@ struct Case {
     toggles: Vec<SimTime>,
 }
 
+/// Every discipline, short and quick to drop. (The frames are all of one flow and class.)
+fn queues() -> impl Strategy<Value = QueueConfig> {
+    let frames = |frames| Limit::Frames(frames + 1);
+    let codel = move |limit| CoDelConfig {
+        limit: frames(limit),
+        target: SimTime::from_micros(50),
+        interval: SimTime::from_micros(200),
+        ecn: true,
+    };
+    let classes = move |limit| ClassesConfig {
+        classes: vec![ClassConfig { limit: frames(limit), quantum_bytes: 100 }; 2],
+        class_of: [0; 64],
+        other: 1,
+    };
+    (0..8_u32, 0..8_u32).prop_map(move |(kind, limit)| match kind {
+        0 => QueueConfig::Red(RedConfig {
+            limit: frames(limit),
+            min: 1,
+            max: 3,
+            ..RedConfig::default()
+        }),
+        1 => QueueConfig::CoDel(codel(limit)),
+        2 => {
+            QueueConfig::FqCoDel(FqCoDelConfig { codel: codel(limit), ..FqCoDelConfig::default() })
+        }
+        3 => QueueConfig::Pie(PieConfig { limit: frames(limit), ..PieConfig::default() }),
+        4 => QueueConfig::Priority(classes(limit)),
+        5 => QueueConfig::Drr(classes(limit)),
+        _ => QueueConfig::frames(limit),
+    })
+}
+
 fn cases(with_toggles: bool) -> impl Strategy<Value = Case> {
     let rate = prop_oneof![
         1 => Just(None),
         3 => (1_000_u64..10_000_000_000).prop_map(DataRate::from_bits_per_sec)
     ];
-    let link = (any::<bool>(), 1..6_u32, rate, prop_oneof![Just(0), 0..200_000_u64], 0..8_u32);
+    let delay = prop_oneof![Just(0), 0..200_000_u64];
+    let link = (any::<bool>(), 1..6_u32, rate, delay, queues());
     let sends = prop::collection::vec((0..100_000_u64, 0..6_u32, 22..200_usize), 0..60);
     let toggles = prop::collection::vec(0..4_000_000_u64, if with_toggles { 0..6 } else { 0..1 });
     (link, any::<u64>(), sends, toggles).prop_map(move |(link, seed, sends, mut toggles)| {
-        let (csma, stations, rate, delay, queue_frames) = link;
+        let (csma, stations, rate, delay, queue) = link;
         let config =
             if csma { LinkConfig::csma("l", stations) } else { LinkConfig::point_to_point("l") };
         let delay = SimTime::from_nanos(delay);
-        let queue = QueueConfig::frames(queue_frames);
         // Some frames exceed the MTU.
         let config = LinkConfig { rate, delay, queue, mtu: 170, framing: Framing::NONE, ..config };
         let mut at = SimTime::ZERO;

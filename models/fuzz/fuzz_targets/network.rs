@@ -9,7 +9,21 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tapestry_core::{DataRate, SimTime, Streams};
-use tapestry_models::{Frame, LinkConfig, QueueConfig, LinkId, Network, NetworkBuilder, PortId};
+use tapestry_models::{
+    CoDelConfig, FqCoDelConfig, Frame, LinkConfig, LinkId, Network, NetworkBuilder, PieConfig,
+    PortId, QueueConfig, RedConfig,
+};
+
+/// Those that read what frames carry, too.
+fn queue(discipline: u8, frames: u8) -> QueueConfig {
+    match discipline % 5 {
+        0 => QueueConfig::Red(RedConfig { ecn: true, ..RedConfig::default() }),
+        1 => QueueConfig::CoDel(CoDelConfig { ecn: true, ..CoDelConfig::default() }),
+        2 => QueueConfig::FqCoDel(FqCoDelConfig::default()),
+        3 => QueueConfig::Pie(PieConfig { ecn: true, ..PieConfig::default() }),
+        _ => QueueConfig::frames(frames.into()),
+    }
+}
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -27,6 +41,7 @@ struct Link {
     rate: Option<u32>,
     delay_ns: u32,
     queue_frames: u8,
+    discipline: u8,
     mtu: u16,
 }
 
@@ -62,7 +77,7 @@ fn build(input: &Input) -> (Network, Vec<PortId>) {
             .link(LinkConfig {
                 rate: rate(link.rate),
                 delay: SimTime::from_nanos(u64::from(link.delay_ns)),
-                queue: QueueConfig::frames(link.queue_frames.into()),
+                queue: queue(link.discipline, link.queue_frames),
                 mtu: u32::from(link.mtu),
                 ..plain
             })
