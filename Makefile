@@ -4,7 +4,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
-.PHONY: help demo test build image deps lint doc bench bench-guests bench-peers clean
+.PHONY: help demo test build image deps lint doc bench bench-guests bench-peers bench-overload \
+        bench-repeat clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +42,14 @@ bench-guests: image ## Measure boot, shell round trip and start skew of virtual 
 	$(CARGO) bench --bench guests
 
 bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 20 minutes; QUICK=1: 2)
-	$(CARGO) build --release --example bare
+	$(CARGO) build --release --example bare --example echo
 	$(CARGO) bench --bench peers -- $(if $(QUICK),--quick)
+
+bench-overload: build ## Offer three times the critical load for a minute: what arrives, memory, accounts
+	$(CARGO) bench --bench peers -- overload
+
+bench-repeat: build ## Run a two-node ping 1000 times in a row (RUNS=N): failures, remains, overhead
+	$(CARGO) bench --bench peers -- repeat $(if $(RUNS),--runs $(RUNS))
 
 clean: ## Remove build products (images stay in the cache: `tapestry image list`)
 	$(CARGO) clean

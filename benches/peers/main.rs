@@ -9,17 +9,22 @@
 //! bisection, in hop-packets per second: end-to-end rate × (nodes − 1).
 //!
 //! Usage: `make bench-peers`, or `cargo bench --bench peers -- [--quick] [--nodes 2,10,32]
-//! [--rounds N] [--seconds N] [--out DIR]`.
+//! [--rounds N] [--seconds N] [--out DIR]`; further measurements are sub-commands (`--help`).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use clap::Parser;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 use serde::Serialize;
 
+use measure::{critical, median, ping, systems, tcp};
+
+mod accounts;
+mod measure;
+mod overload;
 mod plot;
+mod repeat;
 
 /// Measure Tapestry beside its peers.
 #[derive(Parser)]
@@ -40,18 +45,17 @@ struct Args {
     #[arg(long, default_value = "target/peers")]
     out: PathBuf,
     /// What cargo passes to every bench
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
+    /// Something else than the comparison
+    #[command(subcommand)]
+    other: Option<Other>,
 }
 
-/// Something that moves frames.
-#[derive(Clone)]
-struct System {
-    name: &'static str,
-    arguments: Vec<String>,
-    environment: Vec<(&'static str, String)>,
-    /// Whether it can delay frames.
-    delays: bool,
+#[derive(Subcommand)]
+enum Other {
+    Overload(overload::Overload),
+    Repeat(repeat::Repeat),
 }
 
 /// One figure of one system, with the value of each round.
@@ -71,7 +75,13 @@ fn main() -> Result<()> {
         args.nodes = vec![2, 10];
     }
     std::fs::create_dir_all(&args.out)?;
+    if let Some(Other::Repeat(repeat)) = &args.other {
+        return repeat.measure(&args.out);
+    }
     let systems = systems(&args.out)?;
+    if let Some(Other::Overload(overload)) = &args.other {
+        return overload.measure(&systems, &args.out);
+    }
     let mut table: BTreeMap<(String, &'static str), (usize, &'static str, Vec<f64>)> =
         BTreeMap::new();
     let mut order = 0;
@@ -132,171 +142,6 @@ fn main() -> Result<()> {
     plot::critical(&figures, &svg)?;
     println!("\nwritten: {} and {}", json.display(), svg.display());
     Ok(())
-}
-
-/// What can be measured here; says what cannot and why.
-fn systems(out: &Path) -> Result<Vec<System>> {
-    let system = |name, arguments: &[&str]| System {
-        name,
-        arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
-        environment: Vec::new(),
-        delays: false,
-    };
-    let bare = Path::new("target/release/examples/bare");
-    if !bare.exists() {
-        bail!("{} is missing; `make bench-peers` builds it", bare.display());
-    }
-    let bare = std::fs::canonicalize(bare)?;
-    let mut systems = vec![
-        System { delays: true, ..system("tapestry, 1 worker", &["--workers", "1"]) },
-        System { delays: true, ..system("tapestry, 2 workers", &["--workers", "2"]) },
-        system("bare forwarder", &["--forwarder", &bare.to_string_lossy()]),
-    ];
-    let ns3 = std::path::absolute(out)?.join("ns3_chain");
-    let built = Command::new("g++")
-        .args(["-std=c++17", "-O2", "-o"])
-        .arg(&ns3)
-        .arg("benches/peers/ns3_chain.cc")
-        .args(["-lns3-core", "-lns3-network", "-lns3-csma", "-lns3-bridge", "-lns3-fd-net-device"])
-        .output();
-    match built {
-        Ok(output) if output.status.success() => systems.push(System {
-            delays: true,
-            ..system("ns-3 realtime", &["--forwarder", &ns3.to_string_lossy()])
-        }),
-        _ => println!(
-            "ns-3 is left out: it needs g++ and libns3-dev (apt-get install libns3-dev g++)"
-        ),
-    }
-    Ok(systems)
-}
-
-/// Runs a topology; returns its results and run directory.
-fn run(
-    system: &System,
-    file: &str,
-    sets: &[String],
-    out: &Path,
-) -> Result<(serde_json::Value, PathBuf)> {
-    let directory = out.join("run");
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory)?;
-    }
-    let mut command = Command::new("target/release/tapestry");
-    command.args(["run", file, "--json", "--out"]).arg(&directory).args(&system.arguments);
-    command.envs(system.environment.iter().map(|(k, v)| (*k, v.as_str())));
-    for set in sets {
-        command.args(["--set", set]);
-    }
-    let output = command.output().context("target/release/tapestry does not start")?;
-    // An overloaded run is invalid and says so by its exit status; here that is a result.
-    let results = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("{} over {file}: {}", system.name, String::from_utf8_lossy(&output.stderr))
-    })?;
-    Ok((results, directory))
-}
-
-fn metric(results: &serde_json::Value, name: &str) -> f64 {
-    results["metrics"][name]["value"].as_f64().unwrap_or(0.0)
-}
-
-/// What a load gave: datagrams per second sent and received end to end.
-struct Load {
-    sent: f64,
-    received: f64,
-}
-
-impl Load {
-    fn passes(&self) -> bool {
-        self.received >= 0.99 * self.sent
-    }
-}
-
-fn load(system: &System, nodes: usize, pps: f64, seconds: usize, out: &Path) -> Result<Load> {
-    let sets = [
-        "kind=netns".to_owned(),
-        format!("nodes={nodes}"),
-        format!("pps={}", pps as u64),
-        format!("seconds={seconds}"),
-    ];
-    let (results, _) = run(system, "topologies/chain.yaml", &sets, out)?;
-    let per_second = |name| metric(&results, name) / seconds as f64;
-    Ok(Load { sent: per_second("sent"), received: per_second("received") })
-}
-
-/// The largest end-to-end rate, packets per second, of which at least 99 % arrive.
-fn critical(
-    system: &System,
-    nodes: usize,
-    seconds: usize,
-    near: Option<f64>,
-    out: &Path,
-) -> Result<f64> {
-    const BISECTIONS: usize = 5;
-    let mut passed = 0.0_f64;
-    let mut offered = near.map_or(2_000.0, |near| near * 0.7);
-    let mut last_passed_load = 0.0;
-    let mut failed = loop {
-        let got = load(system, nodes, offered, seconds, out)?;
-        if got.passes() {
-            passed = passed.max(got.received);
-            last_passed_load = offered;
-            // The sender itself cannot do more.
-            if got.sent < 0.9 * offered {
-                return Ok(passed);
-            }
-            offered *= if near.is_some() { 1.3 } else { 1.8 };
-        } else if last_passed_load > 0.0 || offered < 200.0 {
-            break offered;
-        } else {
-            offered *= 0.5;
-        }
-    };
-    for _ in 0..BISECTIONS {
-        let middle = f64::midpoint(last_passed_load, failed);
-        let got = load(system, nodes, middle, seconds, out)?;
-        if got.passes() {
-            passed = passed.max(got.received);
-            last_passed_load = middle;
-        } else {
-            failed = middle;
-        }
-    }
-    Ok(passed)
-}
-
-/// Median and 99th percentile of the round-trip time over one link, ms.
-fn ping(system: &System, delay: &str, count: usize, out: &Path) -> Result<(f64, f64)> {
-    let mut system = system.clone();
-    if delay != "0ms" {
-        // ns-3 takes its delay from the environment; Tapestry from the topology.
-        system.environment.push(("NS3_DELAY_NS", "10000000".to_owned()));
-    }
-    let sets = [format!("delay={delay}"), format!("count={count}")];
-    let (_, directory) = run(&system, "benches/peers/ping.yaml", &sets, out)?;
-    let text = std::fs::read_to_string(directory.join("outputs/ping.n0.out"))?;
-    let mut times: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.split_once("time=")?.1.split(' ').next()?.parse().ok())
-        .collect();
-    if times.is_empty() {
-        bail!("{}: no ping came back; see {}", system.name, directory.display());
-    }
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    Ok((at(0.5), at(0.99)))
-}
-
-fn tcp(system: &System, seconds: usize, out: &Path) -> Result<f64> {
-    let sets = [format!("seconds={}", seconds.max(2))];
-    let (results, _) = run(system, "benches/peers/tcp.yaml", &sets, out)?;
-    Ok(metric(&results, "mbit_per_s"))
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Medians, each with its ratio to the bare forwarder's.

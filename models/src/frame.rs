@@ -77,6 +77,23 @@ pub struct FramePool {
     ring: VecDeque<Arc<Buffer>>,
     buffer_bytes: usize,
     max_frames: usize,
+    /// Buffers that are not in the ring because somebody fills them.
+    lent: usize,
+}
+
+/// A buffer that somebody fills who cannot be waited for, the kernel for example.
+///
+/// [`FramePool::lend`] gives it out; it belongs back to the same pool, by [`FramePool::filled`] or
+/// [`FramePool::take_back`], and counts as one of the pool's buffers until then.
+#[derive(Debug)]
+pub struct LentBuffer(Arc<Buffer>);
+
+impl LentBuffer {
+    /// The space to fill. Its address stays the same until the buffer goes back.
+    pub fn space(&mut self) -> &mut [u8] {
+        // Nothing else refers to a lent buffer.
+        Arc::get_mut(&mut self.0).map_or(&mut [], |buffer| &mut buffer.data)
+    }
 }
 
 impl fmt::Debug for Buffer {
@@ -115,7 +132,38 @@ impl FramePool {
 
     /// A pool of at most `max_frames` buffers of `buffer_bytes` each, made as they are needed.
     pub fn new(buffer_bytes: usize, max_frames: usize) -> Self {
-        Self { ring: VecDeque::new(), buffer_bytes, max_frames }
+        Self { ring: VecDeque::new(), buffer_bytes, max_frames, lent: 0 }
+    }
+
+    /// A buffer to be filled later.
+    pub fn lend(&mut self) -> Result<LentBuffer, FillError> {
+        let buffer = self.free_buffer()?;
+        self.lent += 1;
+        Ok(LentBuffer(buffer))
+    }
+
+    /// A frame of the first `len` bytes of a lent buffer; fails, keeping the buffer, if that is
+    /// more than it has.
+    pub fn filled(&mut self, lent: LentBuffer, len: usize) -> Result<Frame, FillError> {
+        let mut buffer = lent.0;
+        self.lent -= 1;
+        match Arc::get_mut(&mut buffer) {
+            Some(free) if len <= free.data.len() => {
+                free.len = len;
+                self.ring.push_back(Arc::clone(&buffer));
+                Ok(Frame(buffer))
+            }
+            _ => {
+                self.ring.push_front(buffer);
+                Err(FillError::TooLong { len, buffer_bytes: self.buffer_bytes })
+            }
+        }
+    }
+
+    /// Takes back a lent buffer that nobody filled.
+    pub fn take_back(&mut self, lent: LentBuffer) {
+        self.lent -= 1;
+        self.ring.push_front(lent.0);
     }
 
     /// Fills a frame in place: `read` writes into the buffer and returns how many bytes it wrote.
@@ -158,7 +206,7 @@ impl FramePool {
 
     /// Number of buffers made so far.
     pub fn buffers(&self) -> usize {
-        self.ring.len()
+        self.ring.len() + self.lent
     }
 
     /// Takes out of the ring a buffer that nothing refers to.
@@ -171,7 +219,7 @@ impl FramePool {
                 self.ring.push_back(buffer);
             }
         }
-        if self.ring.len() >= self.max_frames {
+        if self.buffers() >= self.max_frames {
             return Err(FillError::Exhausted { max_frames: self.max_frames });
         }
         Ok(Arc::new(Buffer { data: vec![0; self.buffer_bytes].into_boxed_slice(), len: 0 }))
@@ -220,6 +268,24 @@ mod tests {
         assert!(matches!(pool.copy_from(&[3]), Err(FillError::Exhausted { max_frames: 2 })));
         drop(first);
         assert_eq!(pool.copy_from(&[4]).unwrap().bytes(), [4]);
+        assert_eq!(pool.buffers(), 2);
+    }
+
+    #[test]
+    fn a_lent_buffer_counts_until_it_is_back_and_keeps_its_place() {
+        let mut pool = FramePool::new(64, 2);
+        let mut lent = pool.lend().unwrap();
+        let place = lent.space().as_ptr();
+        lent.space()[..3].copy_from_slice(b"abc");
+        let unused = pool.lend().unwrap();
+        assert_eq!(pool.buffers(), 2);
+        assert!(matches!(pool.copy_from(&[1]), Err(FillError::Exhausted { max_frames: 2 })));
+        pool.take_back(unused);
+        let frame = pool.filled(lent, 3).unwrap();
+        assert_eq!((frame.bytes(), frame.bytes().as_ptr()), (&b"abc"[..], place));
+        assert_eq!(pool.copy_from(&[1]).unwrap().bytes(), [1]);
+        let lent = pool.lend().unwrap();
+        assert!(matches!(pool.filled(lent, 65), Err(FillError::TooLong { len: 65, .. })));
         assert_eq!(pool.buffers(), 2);
     }
 

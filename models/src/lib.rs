@@ -32,7 +32,7 @@ mod trace;
 pub use bridge::Bridge;
 pub use builder::{BuildError, NetworkBuilder};
 pub use counters::{Count, Counters, DropReason, Drops, Impaired, QueueCounters};
-pub use frame::{FillError, Frame, FramePool};
+pub use frame::{FillError, Frame, FramePool, LentBuffer};
 pub use host::{
     CommandEvent, CommandId, CommandOutput, Host, HostBridge, HostConfig, HostError, HostInterface,
     HostRoute, InvalidPrefix, IpNetwork, PROGRAMS, ParseIpNetworkError,

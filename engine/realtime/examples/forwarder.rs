@@ -30,7 +30,8 @@ use nix::unistd::{read, write};
 use tapestry_core::SimTime;
 use tapestry_models::LinkConfig;
 use tapestry_realtime::{
-    DataPlane, DataPlaneConfig, EndpointSpec, LinkSpec, Port, Snapshot, TapPort, WallClock,
+    DataPlane, DataPlaneConfig, EndpointSpec, IoChoice, LinkSpec, Port, Snapshot, TapPort,
+    WallClock,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -44,9 +45,14 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: u32| arguments.next().map_or(Ok(default), |text| text.parse());
     let (nodes, rounds, seconds) = (number(2)?.max(2), number(3)?, number(2)?);
-    let mut systems = vec![("bare", System::Bare), ("tapestry, 1 worker", System::Plane(1))];
+    let mut systems = vec![
+        ("bare", System::Bare),
+        ("epoll, 1 worker", System::Plane(1, IoChoice::Epoll)),
+        ("io_uring, 1 worker", System::Plane(1, IoChoice::Uring)),
+    ];
     if nodes > 2 {
-        systems.push(("tapestry, 2 workers", System::Plane(2)));
+        systems.push(("epoll, 2 workers", System::Plane(2, IoChoice::Epoll)));
+        systems.push(("io_uring, 2 workers", System::Plane(2, IoChoice::Uring)));
     }
     let mut figures: Vec<Vec<Figures>> = systems.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
@@ -69,18 +75,21 @@ fn main() -> Outcome<()> {
             println!("  {what:<12} {ours:>12.3} {unit:<14} {:>6.3}", ours / bare);
         }
     }
-    let errors = delay_errors()?;
-    println!(
-        "10 ms each way, round-trip time above 20 ms: p50 {:.3} ms, p99 {:.3} ms, least {:.3} ms",
-        errors.0, errors.1, errors.2
-    );
+    for (name, io) in [("epoll", IoChoice::Epoll), ("io_uring", IoChoice::Uring)] {
+        let errors = delay_errors(io)?;
+        println!(
+            "{name}, 10 ms each way, round-trip time above 20 ms: p50 {:.3} ms, p99 {:.3} ms, \
+             least {:.3} ms",
+            errors.0, errors.1, errors.2
+        );
+    }
     Ok(())
 }
 
 /// What moves the frames.
 enum System {
     Bare,
-    Plane(usize),
+    Plane(usize, IoChoice),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -142,9 +151,9 @@ fn measure(nodes: u32, system: &System, seconds: u32) -> Outcome<Figures> {
 }
 
 /// p50, p99 and least round-trip time beyond the 20 ms of two delays of 10 ms, in ms.
-fn delay_errors() -> Outcome<(f64, f64, f64)> {
+fn delay_errors(io: IoChoice) -> Outcome<(f64, f64, f64)> {
     let (chain, links) = Chain::new(2)?;
-    let mover = Mover::start(&System::Plane(1), links, SimTime::from_millis(10))?;
+    let mover = Mover::start(&System::Plane(1, io), links, SimTime::from_millis(10))?;
     let (p50, p99, least) = chain.ping(1_000, Duration::from_millis(3))?;
     let report = mover.stop();
     println!("lateness: {:?}", report.map(|snapshot| snapshot.lateness));
@@ -168,7 +177,7 @@ impl Mover {
                     .spawn(move || forward(&links, &its_ends))?;
                 Ok(Self::Bare(thread, ends))
             }
-            System::Plane(workers) => {
+            System::Plane(workers, io) => {
                 let link = |(index, taps): (usize, [TapPort; 2])| {
                     let name = format!("link{index}");
                     let config = LinkConfig { delay, ..LinkConfig::point_to_point(name) };
@@ -178,6 +187,7 @@ impl Mover {
                 let links = links.into_iter().enumerate().map(link).collect();
                 let mut config = DataPlaneConfig::new(WallClock::start(), links);
                 config.workers = *workers;
+                config.io = *io;
                 Ok(Self::Plane(DataPlane::start(config)?))
             }
         }

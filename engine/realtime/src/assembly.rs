@@ -24,7 +24,8 @@ use crate::plane::{
     DataPlane, Handle, Placed, PlacedDevice, PlacedEndpoint, PlacedPort, StartError,
 };
 use crate::poller::Poller;
-use crate::spec::{Attachment, DataPlaneConfig, DeviceKind, LinkSpec};
+use crate::ring::Ring;
+use crate::spec::{Attachment, DataPlaneConfig, DeviceKind, IoChoice, LinkSpec};
 use crate::spin::{SpinPolicy, Spinner};
 use crate::sys;
 use crate::worker::{Attached, Message, Worker, WorkerParts, WorkerState};
@@ -46,6 +47,7 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         spin: config.spin,
         realtime_priority: config.realtime_priority,
         pin_to: config.pin_to,
+        io: config.io,
         memory_limit: config.memory_limit,
     };
     // Each worker's network sees only its own links, so this is not left to them.
@@ -110,6 +112,7 @@ struct Settings {
     spin: SpinPolicy,
     realtime_priority: Option<u8>,
     pin_to: Vec<usize>,
+    io: IoChoice,
     memory_limit: usize,
 }
 
@@ -198,6 +201,29 @@ impl Draft {
         (self.largest_mtu as usize + HEADER_BYTES + 1).next_multiple_of(BUFFER_STEP)
     }
 
+    /// The io_uring of the worker's TAPs, if it is wanted and to be had.
+    fn ring(&mut self, choice: IoChoice) -> Result<Option<Ring>, StartError> {
+        if choice == IoChoice::Epoll {
+            return Ok(None);
+        }
+        let count = self.ports.len();
+        let ports = self.ports.iter_mut().enumerate();
+        let taps: Vec<_> = ports.filter_map(|(i, port)| Some((i, port.tap()?))).collect();
+        if taps.is_empty() {
+            return Ok(None);
+        }
+        match Ring::new(&taps, count) {
+            Ok(ring) => Ok(Some(ring)),
+            Err(source) if choice == IoChoice::Uring => {
+                Err(StartError::Uring { links: name_links(&self.links), source })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no io_uring, TAPs are moved by read and write");
+                Ok(None)
+            }
+        }
+    }
+
     /// Starts the thread; returns when it is set up.
     fn start(
         self,
@@ -238,13 +264,15 @@ impl Draft {
     }
 
     fn into_worker(
-        self,
+        mut self,
         settings: &Settings,
         inbox: Receiver<Message>,
         wake: Arc<EventFd>,
         recorder: Option<Recorder>,
         refused: impl Fn(nix::Error) -> StartError,
     ) -> Result<Worker, StartError> {
+        let poller = Poller::new().map_err(&refused)?;
+        let ring = self.ring(settings.io)?;
         let buffer_bytes = self.buffer_bytes();
         let mut frames = (settings.memory_limit / buffer_bytes).max(1);
         let mut network = self.builder.build();
@@ -252,6 +280,8 @@ impl Draft {
             frames += pool_reserve(buffer_bytes);
             network.set_trace(Some(Box::new(recorder)));
         }
+        // What the kernel holds is not taken from the links.
+        frames += ring.as_ref().map_or(0, Ring::buffers);
         let parts = WorkerParts {
             clock: settings.clock,
             sync: settings.sync,
@@ -260,7 +290,8 @@ impl Draft {
             ports: self.ports,
             by_port: self.by_port,
             links: self.links,
-            poller: Poller::new().map_err(&refused)?,
+            poller,
+            ring,
             spinner: Spinner::new(settings.spin),
             inbox,
             wake,

@@ -25,6 +25,7 @@ mod plane;
 mod poller;
 mod port;
 mod report;
+mod ring;
 mod spec;
 mod spin;
 mod sys;
@@ -42,12 +43,12 @@ pub use plane::{ControlError, DataPlane, HostCommand, HostCommandError, StartErr
 pub use poller::WaitBackend;
 pub use port::{
     MemoryEnd, MemoryPort, Port, PortCounters, PortDrop, PortDrops, PortState, Rx, SocketError,
-    SocketPort, TapError, TapPort,
+    SocketPort, Tally, TapError, TapPort,
 };
 pub use report::{
     EndpointReport, FinalReport, LinkReport, Notice, PortReport, Snapshot, WorkerReport,
 };
 pub use spec::{
-    Attachment, Control, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, LinkSpec,
+    Attachment, Control, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, IoChoice, LinkSpec,
 };
 pub use spin::SpinPolicy;

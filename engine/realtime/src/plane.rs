@@ -57,6 +57,17 @@ pub enum StartError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The kernel does not offer what the io_uring back end needs.
+    #[error(
+        "cannot move the frames of {links} by io_uring: {source}; it needs Linux 6.7 and \
+         kernel.io_uring_disabled=0; choose `--io auto` or `--io epoll`"
+    )]
+    Uring {
+        /// The links concerned.
+        links: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// The workers may not have real-time priority.
     #[error(
         "cannot run workers at real-time priority {priority}: {source}; run as root, raise \

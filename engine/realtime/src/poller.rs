@@ -33,7 +33,7 @@ pub(crate) enum Wait {
     Forever,
 }
 
-/// Which kernel interface a worker waits with; goes into the run's manifest.
+/// Which kernel interface a worker waits and moves frames with; goes into the run's manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitBackend {
@@ -41,6 +41,8 @@ pub enum WaitBackend {
     EpollPwait2,
     /// `epoll_wait` with a `timerfd` in the set (kernels before 5.11).
     EpollTimerfd,
+    /// `epoll_pwait2` or its fallback to wait, `io_uring` to move the frames of TAPs.
+    IoUring,
 }
 
 /// An edge-triggered epoll set with nanosecond timeouts.

@@ -35,6 +35,8 @@ pub struct DataPlaneConfig {
     /// CPUs the workers are pinned to, worker *i* to entry *i* modulo the length; empty: no
     /// pinning.
     pub pin_to: Vec<usize>,
+    /// How workers move frames to and from TAPs.
+    pub io: IoChoice,
     /// Most bytes of frame buffers one worker holds. Beyond it, frames stay with the nodes'
     /// interfaces until others have left.
     pub memory_limit: usize,
@@ -58,10 +60,23 @@ impl DataPlaneConfig {
             spin: SpinPolicy::default(),
             realtime_priority: None,
             pin_to: Vec::new(),
+            io: IoChoice::default(),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             captures: Vec::new(),
         }
     }
+}
+
+/// How workers move frames to and from TAPs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IoChoice {
+    /// What is fastest where it was measured, among what the kernel offers.
+    #[default]
+    Auto,
+    /// io_uring (Linux 6.7); a data plane with TAPs does not start without it.
+    Uring,
+    /// epoll, `read` and `write`.
+    Epoll,
 }
 
 /// 64 MiB: 32 thousand full frames, a tenth of a second at the rate a core can forward.

@@ -10,9 +10,12 @@
 //! read, so no frame is ever early. Not modelled: spacing of frames within a burst; time a frame
 //! waited in the kernel before it was read.
 
+mod messages;
+mod waiting;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -29,18 +32,17 @@ use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::ledger::Ledger;
 use crate::poller::{Poller, Wait, WaitBackend};
-use crate::port::{Port, PortCounters, PortState, Rx};
+use crate::port::{Port, PortCounters, PortDrop, PortState, Rx};
 use crate::report::Notice;
+use crate::ring::Ring;
 use crate::spec::Control;
-use crate::spin::{Spinner, preemptions};
+use crate::spin::Spinner;
 
 /// Frames read from a port before the next port's turn: enough to spread the cost of a turn, few
 /// enough that their buffers stay in the cache and timers wait at most a tenth of a millisecond.
 const BURST: usize = 32;
 /// Token of the message descriptor; ports have their index.
 const MESSAGES: u64 = u64::MAX - 1;
-/// Longest wait while a port could not be read for want of buffers.
-const BUFFER_RETRY: SimTime = SimTime::from_millis(1);
 /// Notices a worker keeps; a node that toggles its interface for ever must not fill the memory.
 const LONGEST_NOTICES: usize = 256;
 
@@ -53,6 +55,8 @@ pub(crate) struct Worker {
     /// Ports with outgoing frames.
     dirty: Vec<usize>,
     burst: Vec<Frame>,
+    /// Ports whose state changed while the ring was at work.
+    changed: Vec<usize>,
     messages: bool,
     /// Who hears of the commands that run on hosts.
     listeners: BTreeMap<CommandId, UnboundedSender<CommandEvent>>,
@@ -74,6 +78,8 @@ pub(crate) struct WorkerParts {
     /// Names of the links, by number of the network's link.
     pub(crate) links: Vec<String>,
     pub(crate) poller: Poller,
+    /// Moves the frames of TAPs, where it is in use.
+    pub(crate) ring: Option<Ring>,
     pub(crate) spinner: Spinner,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) wake: Arc<EventFd>,
@@ -94,6 +100,12 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
+    /// The descriptor, if io_uring may move the port's frames.
+    pub(crate) fn tap(&mut self) -> Option<BorrowedFd<'_>> {
+        self.port.tally()?;
+        Some(self.port.fd())
+    }
+
     pub(crate) fn new(port: Box<dyn Port>, id: PortId, link: LinkId, endpoint: String) -> Self {
         let state = port.state();
         Self {
@@ -183,6 +195,7 @@ impl Worker {
             starved: Vec::new(),
             dirty: Vec::with_capacity(parts.ports.len()),
             burst: Vec::with_capacity(BURST),
+            changed: Vec::new(),
             messages: true,
             listeners: BTreeMap::new(),
             ledger: Ledger::new(),
@@ -200,6 +213,13 @@ impl Worker {
 
     /// Runs until told to stop.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        self.start_ring()?;
+        let outcome = self.turns();
+        // Whatever the outcome was, what was taken from nodes must be somewhere.
+        outcome.and(self.end_ring())
+    }
+
+    fn turns(&mut self) -> Result<(), Failure> {
         loop {
             self.turns += 1;
             if self.messages
@@ -214,6 +234,7 @@ impl Worker {
             for _ in 0..self.ready.len() {
                 if let Some(index) = self.ready.pop_front() {
                     self.serve(index)?;
+                    self.send_if_many()?;
                 }
             }
             self.wait()?;
@@ -235,8 +256,19 @@ impl Worker {
 
     /// One burst from one port into the network, and what comes out of it.
     fn serve(&mut self, index: usize) -> Result<(), Failure> {
-        let attached = &mut self.parts.ports[index];
-        match attached.port.rx_burst(&mut self.parts.pool, BURST, &mut self.burst) {
+        let WorkerParts { ports, pool, ring, .. } = &mut self.parts;
+        let attached = &mut ports[index];
+        let rx = match ring {
+            Some(ring) if ring.reads(index) => {
+                let rx = ring.take(index, pool, BURST, &mut self.burst);
+                if let Some(tally) = attached.port.tally() {
+                    self.burst.iter().for_each(|frame| tally.received(frame));
+                }
+                rx
+            }
+            _ => attached.port.rx_burst(pool, BURST, &mut self.burst),
+        };
+        match rx {
             Rx::More => self.ready.push_back(index),
             Rx::NoBuffer => self.starved.push(index),
             Rx::Drained => attached.listed = false,
@@ -294,15 +326,63 @@ impl Worker {
         let Some(now) = executed else { return Ok(()) };
         note_departures(&mut self.ledger, run, now, &mut latest);
         while let Some(index) = self.dirty.pop() {
-            let attached = &mut self.parts.ports[index];
-            attached.port.tx_burst(&mut attached.outgoing);
-            self.watch_room(index);
+            self.send(index)?;
             self.watch_state(index);
         }
         match latest {
             Some((late, run)) => self.check(run.due, late, Event::Departure { port: run.port }),
             None => Ok(()),
         }
+    }
+
+    /// Gives a port what it has to send.
+    fn send(&mut self, index: usize) -> Result<(), Failure> {
+        let attached = &mut self.parts.ports[index];
+        if !self.parts.ring.as_ref().is_some_and(|ring| ring.writes(index)) {
+            attached.port.tx_burst(&mut attached.outgoing);
+            self.watch_room(index);
+            return Ok(());
+        }
+        let mut outgoing = std::mem::take(&mut attached.outgoing);
+        for frame in outgoing.drain(..) {
+            self.send_by_ring(index, frame)?;
+        }
+        self.parts.ports[index].outgoing = outgoing;
+        Ok(())
+    }
+
+    /// Has the ring send what is queued if that is a burst or more; less can wait for the end of
+    /// the turn.
+    fn send_if_many(&mut self) -> Result<(), Failure> {
+        let many = self.parts.ring.as_mut().is_some_and(|ring| ring.queued() >= BURST);
+        if many { self.poll(Wait::Poll) } else { Ok(()) }
+    }
+
+    /// Queues a frame for a TAP; the next wait sends it.
+    fn send_by_ring(&mut self, index: usize, frame: Frame) -> Result<(), Failure> {
+        let mut waiting = Some(frame);
+        // A full ring has room once it was handed over; twice is once more than needed.
+        for _ in 0..2 {
+            let WorkerParts { ports, ring, .. } = &mut self.parts;
+            let Some((ring, tally)) = ring.as_mut().zip(ports[index].port.tally()) else { break };
+            if tally.state() == PortState::Gone {
+                tally.lost(PortDrop::InterfaceGone, 1);
+                return Ok(());
+            }
+            let Some(frame) = waiting.take() else { return Ok(()) };
+            match ring.write(index, frame) {
+                Ok(()) => {
+                    tally.set_pending(tally.counters().tx_pending as usize + 1);
+                    return Ok(());
+                }
+                Err(frame) => waiting = Some(frame),
+            }
+            self.poll(Wait::Poll)?;
+        }
+        if let Some(tally) = self.parts.ports[index].port.tally() {
+            tally.lost(PortDrop::Backpressure, 1);
+        }
+        Ok(())
     }
 
     /// Fails if the synchronisation policy does not tolerate an event so late.
@@ -322,20 +402,6 @@ impl Worker {
                 let attached = &self.parts.ports[port];
                 let link = &self.parts.links[attached.link.0 as usize];
                 format!("a frame from link `{link}` to {}", attached.endpoint)
-            }
-        }
-    }
-
-    /// Has the poller watch for room to write exactly while frames wait for it: the end of a
-    /// socketpair signals room for every frame its reader takes.
-    fn watch_room(&mut self, index: usize) {
-        let attached = &mut self.parts.ports[index];
-        let pending = attached.port.counters().tx_pending > 0;
-        if pending != attached.watches_room {
-            let fd = attached.port.fd();
-            // Fails only if the descriptor is not registered, but it is.
-            if self.parts.poller.watch_room(fd, index as u64, pending).is_ok() {
-                attached.watches_room = pending;
             }
         }
     }
@@ -360,167 +426,6 @@ impl Worker {
         };
         tracing::debug!(link = notice.link, endpoint = notice.endpoint, ?state, "port changed");
         self.notices.push(notice);
-    }
-
-    /// Waits for the first of: a frame, room to write, a message, the next timer.
-    fn wait(&mut self) -> Result<(), Failure> {
-        if !self.ready.is_empty() {
-            return self.poll(Wait::Poll);
-        }
-        let due = self.parts.network.poll_timeout();
-        let due = if self.starved.is_empty() {
-            due
-        } else {
-            let retry = self.parts.clock.now() + BUFFER_RETRY;
-            Some(due.map_or(retry, |due| due.min(retry)))
-        };
-        let Some(due) = due else { return self.poll(Wait::Forever) };
-        let now = self.parts.clock.now();
-        let margin = self.parts.spinner.margin(now);
-        let planned = due - margin;
-        if planned > now {
-            self.poll(Wait::For(planned - now))?;
-            if self.has_work() {
-                return Ok(());
-            }
-            let woken = self.parts.clock.now();
-            self.parts.spinner.woke(planned, woken);
-        } else if due <= now {
-            return self.poll(Wait::Poll);
-        }
-        if margin > SimTime::ZERO { self.spin(due) } else { Ok(()) }
-    }
-
-    /// Polls until `due` or until there is something to do.
-    fn spin(&mut self, due: SimTime) -> Result<(), Failure> {
-        let from = self.parts.clock.now();
-        if from >= due {
-            return Ok(());
-        }
-        let preemptions_before = preemptions();
-        let mut now = from;
-        while now < due && !self.has_work() {
-            self.poll(Wait::Poll)?;
-            now = self.parts.clock.now();
-        }
-        self.parts.spinner.spun(from, now, preemptions() > preemptions_before);
-        Ok(())
-    }
-
-    fn has_work(&self) -> bool {
-        self.messages || !self.ready.is_empty()
-    }
-
-    /// One wait; lists the ports that became readable and flushes those with room.
-    fn poll(&mut self, wait: Wait) -> Result<(), Failure> {
-        let Self { parts, ready, messages, .. } = self;
-        let mut flushed = Vec::new();
-        let outcome = parts.poller.wait(wait, |token, readable, room| {
-            if token == MESSAGES {
-                *messages = true;
-                return;
-            }
-            let index = token as usize;
-            let attached = &mut parts.ports[index];
-            if readable && !attached.listed {
-                attached.listed = true;
-                ready.push_back(index);
-            }
-            if room && attached.watches_room {
-                attached.port.flush();
-                flushed.push(index);
-            }
-        });
-        for index in flushed {
-            self.watch_room(index);
-            self.watch_state(index);
-        }
-        outcome
-            .map_err(|errno| Failure::Wait { links: self.link_names(), message: errno.to_string() })
-    }
-
-    fn handle_messages(&mut self) -> ControlFlow<Result<(), Failure>> {
-        self.messages = false;
-        // Cleared first: a message sent from now on makes a new edge.
-        let _ = self.parts.wake.read();
-        while let Ok(message) = self.parts.inbox.try_recv() {
-            match message {
-                Message::Control { link, control, done } => {
-                    self.apply(link, control);
-                    // A change runs what was due before it; what that released must not wait for
-                    // the next event.
-                    if let Err(failure) = self.transmit() {
-                        return ControlFlow::Break(Err(failure));
-                    }
-                    let _ = done.send(());
-                }
-                Message::StartCommand { device, text, events, reply } => {
-                    let now = self.parts.clock.now();
-                    let started = self.parts.network.start_command(now, device, &text);
-                    if let Ok(id) = started {
-                        self.listeners.insert(id, events);
-                    }
-                    let _ = reply.send(started);
-                    if let Err(failure) = self.transmit() {
-                        return ControlFlow::Break(Err(failure));
-                    }
-                }
-                Message::StopCommand { device, id } => {
-                    let now = self.parts.clock.now();
-                    self.parts.network.stop_command(now, device, id);
-                    if let Err(failure) = self.transmit() {
-                        return ControlFlow::Break(Err(failure));
-                    }
-                }
-                // Whoever asked may have given up meanwhile.
-                Message::Snapshot(reply) => drop(reply.send(self.state())),
-                Message::ResetLateness => self.ledger = Ledger::new(),
-                Message::Stop => return ControlFlow::Break(Ok(())),
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn apply(&mut self, link: LinkId, control: Control) {
-        let now = self.parts.clock.now();
-        let network = &mut self.parts.network;
-        match control {
-            Control::LinkUp => network.set_link_up(now, link, true),
-            Control::LinkDown => network.set_link_up(now, link, false),
-            Control::Delay(delay) => network.set_delay(now, link, delay),
-            Control::Rate(rate) => network.set_rate(now, link, rate),
-        }
-    }
-
-    /// Everything this worker knows. Exact between two turns.
-    pub(crate) fn state(&self) -> WorkerState {
-        let network = &self.parts.network;
-        let link_state = |link: LinkId| {
-            let station = |(index, counters): (usize, &Counters)| {
-                let port = network.port(link, index as u32);
-                (counters.clone(), port.map_or(0, |port| network.backlog(port) as u64))
-            };
-            LinkState {
-                up: network.is_link_up(link),
-                in_flight: network.in_flight(link),
-                stations: network.counters(link).iter().enumerate().map(station).collect(),
-            }
-        };
-        let port_status = |attached: &Attached| PortStatus {
-            counters: *attached.port.counters(),
-            state: attached.port.state(),
-        };
-        WorkerState {
-            links: network.links().map(link_state).collect(),
-            ports: self.parts.ports.iter().map(port_status).collect(),
-            histogram: self.ledger.histogram().clone(),
-            worst: self.ledger.worst().map(|(late, event)| (late, self.name(event))),
-            notices: self.notices.clone(),
-            notices_skipped: self.notices_skipped,
-            turns: self.turns,
-            spun: self.parts.spinner.total(),
-            backend: self.parts.poller.backend(),
-        }
     }
 }
 

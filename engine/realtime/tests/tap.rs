@@ -10,11 +10,31 @@ use std::sync::mpsc;
 use common::{PATIENCE, assert_accounted, frame, pair, wait_until};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
-use tapestry_core::SimTime;
+use tapestry_core::{DataRate, SimTime};
+use tapestry_models::{LinkConfig, QueueConfig};
 use tapestry_realtime::{
-    DataPlane, DataPlaneConfig, EndpointSpec, LinkSpec, MemoryEnd, MemoryPort, PortDrop, PortState,
-    Snapshot, TapError, TapPort, WallClock,
+    DataPlane, DataPlaneConfig, EndpointSpec, IoChoice, LinkSpec, MemoryEnd, MemoryPort, PortDrop,
+    PortState, Snapshot, TapError, TapPort, WaitBackend, WallClock,
 };
+
+/// Runs `test` with each way to move the frames of TAPs, each time on a thread in a network
+/// namespace that vanishes afterwards.
+fn with_each_io(name: &str, test: fn(IoChoice)) {
+    in_new_namespace(name, move || test(IoChoice::Epoll));
+    if !has_io_uring() {
+        return eprintln!("SKIPPED {name} with io_uring: the kernel does not offer it");
+    }
+    in_new_namespace(name, move || test(IoChoice::Uring));
+}
+
+/// Whether the kernel offers what the back end needs: asked without it.
+fn has_io_uring() -> bool {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut version = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    disabled.is_ok_and(|value| value.trim() == "0")
+        && (version.next(), version.next()) >= (Some(6), Some(7))
+}
 
 /// Runs `test` on a thread in a network namespace that vanishes afterwards.
 fn in_new_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
@@ -44,12 +64,15 @@ fn ip(arguments: &str) {
 }
 
 /// A link between TAP `tap0` (endpoint `n0:eth0`) and memory.
-fn tap_link() -> (DataPlane, MemoryEnd) {
+fn tap_link(io: IoChoice) -> (DataPlane, MemoryEnd) {
     let tap = TapPort::create("tap0").unwrap();
     let (memory, end) = MemoryPort::pair("memory");
     let endpoints = vec![EndpointSpec::port("n0:eth0", tap), EndpointSpec::port("n1:eth0", memory)];
     let link = LinkSpec { config: pair("n0-n1", SimTime::ZERO), endpoints };
-    let plane = DataPlane::start(DataPlaneConfig::new(WallClock::start(), vec![link])).unwrap();
+    let config = DataPlaneConfig { io, ..DataPlaneConfig::new(WallClock::start(), vec![link]) };
+    let plane = DataPlane::start(config).unwrap();
+    let backend = plane.snapshot().workers[0].backend;
+    assert_eq!(backend == WaitBackend::IoUring, io == IoChoice::Uring);
     (plane, end)
 }
 
@@ -95,8 +118,8 @@ fn tap_port(snapshot: &Snapshot) -> &tapestry_realtime::PortReport {
 
 #[test]
 fn a_datagram_goes_through_and_comes_back() {
-    in_new_namespace("a_datagram_goes_through_and_comes_back", || {
-        let (plane, end) = tap_link();
+    with_each_io("a_datagram_goes_through_and_comes_back", |io| {
+        let (plane, end) = tap_link(io);
         let socket = neighbour("tap0");
         for i in 0..50 {
             echo(&socket, &end, &format!("datagram {i}"));
@@ -112,8 +135,8 @@ fn a_datagram_goes_through_and_comes_back() {
 
 #[test]
 fn an_interface_set_down_is_reported_and_comes_back() {
-    in_new_namespace("an_interface_set_down_is_reported_and_comes_back", || {
-        let (plane, end) = tap_link();
+    with_each_io("an_interface_set_down_is_reported_and_comes_back", |io| {
+        let (plane, end) = tap_link(io);
         let socket = neighbour("tap0");
         echo(&socket, &end, "before");
         ip("link set tap0 down");
@@ -134,8 +157,8 @@ fn an_interface_set_down_is_reported_and_comes_back() {
 
 #[test]
 fn a_deleted_interface_is_reported_once_and_costs_no_processor_time() {
-    in_new_namespace("a_deleted_interface_is_reported_once", || {
-        let (plane, end) = tap_link();
+    with_each_io("a_deleted_interface_is_reported_once", |io| {
+        let (plane, end) = tap_link(io);
         ip("link set tap0 up");
         ip("link del tap0");
         let snapshot = wait_until(&plane, |s| !s.notices.is_empty());
@@ -153,9 +176,47 @@ fn a_deleted_interface_is_reported_once_and_costs_no_processor_time() {
 }
 
 #[test]
+fn every_frame_of_a_flood_is_accounted_for_when_it_is_cut_short() {
+    with_each_io("every_frame_of_a_flood_is_accounted_for_when_it_is_cut_short", |io| {
+        let names = ["tap0", "tap1"];
+        let endpoints = names
+            .map(|name| EndpointSpec::port(format!("n:{name}"), TapPort::create(name).unwrap()));
+        // Slower than the flood, so that the link's queue and the pool fill up too.
+        let config = LinkConfig {
+            rate: DataRate::from_bits_per_sec(50_000_000),
+            queue: QueueConfig::frames(100),
+            ..pair("a-b", SimTime::from_millis(1))
+        };
+        let links = vec![LinkSpec { config, endpoints: endpoints.into() }];
+        let memory_limit = 64 << 10;
+        let config =
+            DataPlaneConfig { io, memory_limit, ..DataPlaneConfig::new(WallClock::start(), links) };
+        let plane = DataPlane::start(config).unwrap();
+        ip("link set tap1 up");
+        let socket = neighbour("tap0");
+        const DATAGRAMS: u64 = 20_000;
+        for _ in 0..DATAGRAMS {
+            let _ = socket.send(&[0; 1_000]);
+        }
+        assert_accounted(&plane.snapshot());
+        let snapshot = plane.stop().snapshot;
+        assert_accounted(&snapshot);
+        let [from, to] = [0, 1].map(|i| snapshot.links[0].endpoints[i].port.as_ref().unwrap());
+        let [out, back] = [from, to].map(|port| port.interface.as_ref().unwrap());
+        assert!(from.counters.rx_frames > 0);
+        // What the kernel handed over is what was offered, even what nobody had looked at yet.
+        assert_eq!(out.sent, from.counters.rx_frames);
+        // The rest was lost at the interface or still waits there.
+        assert!(out.sent + out.send_drops <= DATAGRAMS, "{out:?}");
+        assert_eq!(to.counters.tx_pending, 0);
+        assert_eq!(back.sent, to.counters.rx_frames);
+    });
+}
+
+#[test]
 fn a_renamed_interface_in_another_namespace_still_works_and_is_metered() {
-    in_new_namespace("a_renamed_interface_in_another_namespace", || {
-        let (plane, end) = tap_link();
+    with_each_io("a_renamed_interface_in_another_namespace", |io| {
+        let (plane, end) = tap_link(io);
         let (tell, told) = mpsc::channel();
         let (go, gone) = mpsc::channel();
         let (done, is_done) = mpsc::channel();

@@ -8,6 +8,7 @@ use std::ops::AddAssign;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use tapestry_models::Frame;
 
 /// Why a frame that left a link did not reach the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -116,6 +117,18 @@ pub struct PortCounters {
     pub tx_drops: PortDrops,
     /// Frames the link released that wait for the node to take them.
     pub tx_pending: u64,
+}
+
+impl PortCounters {
+    pub(super) fn received(&mut self, frame: &Frame) {
+        self.rx_frames += 1;
+        self.rx_bytes += frame.len() as u64;
+    }
+
+    pub(super) fn sent(&mut self, frame: &Frame) {
+        self.tx_frames += 1;
+        self.tx_bytes += frame.len() as u64;
+    }
 }
 
 #[cfg(test)]

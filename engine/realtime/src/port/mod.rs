@@ -8,17 +8,19 @@
 mod counters;
 mod memory;
 mod socket;
+mod tally;
 mod tap;
 
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use serde::Serialize;
-use tapestry_models::{FillError, Frame, FramePool};
+use tapestry_models::{Frame, FramePool};
 
 pub use counters::{PortCounters, PortDrop, PortDrops};
 pub use memory::{MemoryEnd, MemoryPort};
 pub use socket::{SocketError, SocketPort};
+pub use tally::Tally;
 pub use tap::{TapError, TapPort};
 
 use crate::meter::InterfaceMeter;
@@ -50,6 +52,15 @@ pub trait Port: Send {
 
     /// What the host calls it, for example the TAP's name at its creation.
     fn name(&self) -> &str;
+
+    /// Where a worker notes what it moved itself, by io_uring, instead of calling
+    /// [`Self::rx_burst`] and [`Self::tx_burst`].
+    ///
+    /// For a port whose descriptor gives and takes one whole frame a `read` and `write`, and never
+    /// keeps frames for later.
+    fn tally(&mut self) -> Option<&mut Tally> {
+        None
+    }
 
     /// A reader for the interface's own counters, if it has some.
     fn meter(&self) -> Option<InterfaceMeter> {
@@ -108,45 +119,5 @@ fn state_after(errno: Errno) -> Option<PortState> {
         | Errno::EPIPE
         | Errno::EBADF => Some(PortState::Gone),
         _ => None,
-    }
-}
-
-/// The error number of a failed system call; `EIO` if the error is not from the system.
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-}
-
-/// What a failed fill means for a burst.
-enum Stop {
-    /// Nothing: try again.
-    Retry,
-    /// The burst is over.
-    End(Rx),
-    /// The burst is over, and so may be the interface.
-    Error(Errno),
-}
-
-impl From<FillError> for Stop {
-    fn from(error: FillError) -> Self {
-        match error {
-            FillError::Io(error) => match errno_of(&error) {
-                Errno::EINTR => Self::Retry,
-                Errno::EAGAIN => Self::End(Rx::Drained),
-                errno => Self::Error(errno),
-            },
-            _ => Self::End(Rx::NoBuffer),
-        }
-    }
-}
-
-impl PortCounters {
-    fn received(&mut self, frame: &Frame) {
-        self.rx_frames += 1;
-        self.rx_bytes += frame.len() as u64;
-    }
-
-    fn sent(&mut self, frame: &Frame) {
-        self.tx_frames += 1;
-        self.tx_bytes += frame.len() as u64;
     }
 }

@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use tapestry_models::{Frame, FramePool};
 use thiserror::Error;
 
-use super::{Port, PortCounters, PortDrop, PortState, Rx, Stop, state_after};
+use super::{Port, PortCounters, PortDrop, PortState, Rx, Tally, state_after};
 
 /// Most frames that wait for the guest. The guest's own receive ring holds 256; as many here ride
 /// out a pause of its main loop without standing in for the link's queue.
@@ -46,8 +46,7 @@ pub enum SocketError {
 pub struct SocketPort {
     socket: OwnedFd,
     name: String,
-    state: PortState,
-    counters: PortCounters,
+    tally: Tally,
     queue: VecDeque<Frame>,
 }
 
@@ -65,8 +64,7 @@ impl SocketPort {
         let port = Self {
             socket: ours,
             name: name.to_owned(),
-            state: PortState::Up,
-            counters: PortCounters::default(),
+            tally: Tally::default(),
             queue: VecDeque::with_capacity(LONGEST_QUEUE),
         };
         Ok((port, guests))
@@ -78,48 +76,32 @@ impl SocketPort {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), frame.bytes(), flags) {
                 Ok(_) => {
-                    self.state = PortState::Up;
-                    self.counters.sent(frame);
+                    self.tally.sent(frame);
                     self.queue.pop_front();
                 }
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
-                    if let Some(state) = state_after(errno) {
-                        self.state = state;
-                        self.counters.tx_drops.add(state.drop_reason(), self.queue.len() as u64);
+                    // This one frame may be the problem; an interface that does not work is
+                    // everybody's.
+                    self.tally.refused(errno);
+                    self.queue.pop_front();
+                    if state_after(errno).is_some() {
+                        let reason = self.tally.state().drop_reason();
+                        self.tally.lost(reason, self.queue.len() as u64);
                         self.queue.clear();
-                    } else {
-                        // This one frame is the problem; the next may pass.
-                        self.counters.tx_drops.count(PortDrop::Refused);
-                        self.queue.pop_front();
                     }
                 }
             }
         }
-        self.counters.tx_pending = self.queue.len() as u64;
+        self.tally.set_pending(self.queue.len());
     }
 }
 
 impl Port for SocketPort {
     fn rx_burst(&mut self, pool: &mut FramePool, max: usize, out: &mut Vec<Frame>) -> Rx {
-        for _ in 0..max {
-            let socket = self.socket.as_raw_fd();
-            let receive = |space: &mut [u8]| Ok(recv(socket, space, MsgFlags::MSG_DONTWAIT)?);
-            match pool.fill(receive).map_err(Stop::from) {
-                Ok(frame) => {
-                    self.counters.received(&frame);
-                    out.push(frame);
-                }
-                Err(Stop::Retry) => {}
-                Err(Stop::End(rx)) => return rx,
-                Err(Stop::Error(errno)) => {
-                    self.state = state_after(errno).unwrap_or(self.state);
-                    return Rx::Drained;
-                }
-            }
-        }
-        Rx::More
+        let socket = self.socket.as_raw_fd();
+        self.tally.rx_burst(pool, max, out, |space| recv(socket, space, MsgFlags::MSG_DONTWAIT))
     }
 
     fn tx_burst(&mut self, frames: &mut Vec<Frame>) {
@@ -127,10 +109,10 @@ impl Port for SocketPort {
             if self.queue.len() == LONGEST_QUEUE {
                 self.send_queue();
             }
-            if self.state == PortState::Gone {
-                self.counters.tx_drops.count(PortDrop::InterfaceGone);
+            if self.tally.state() == PortState::Gone {
+                self.tally.lost(PortDrop::InterfaceGone, 1);
             } else if self.queue.len() == LONGEST_QUEUE {
-                self.counters.tx_drops.count(PortDrop::Backpressure);
+                self.tally.lost(PortDrop::Backpressure, 1);
             } else {
                 self.queue.push_back(frame);
             }
@@ -143,11 +125,11 @@ impl Port for SocketPort {
     }
 
     fn counters(&self) -> &PortCounters {
-        &self.counters
+        self.tally.counters()
     }
 
     fn state(&self) -> PortState {
-        self.state
+        self.tally.state()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -16,7 +16,7 @@ use tapestry_models::{Frame, FramePool};
 use thiserror::Error;
 use tun_tap::{Iface, Mode};
 
-use super::{Port, PortCounters, PortDrop, PortState, Rx, Stop, state_after};
+use super::{Port, PortCounters, PortDrop, PortState, Rx, Tally};
 use crate::meter::InterfaceMeter;
 use crate::sys;
 
@@ -52,7 +52,7 @@ fn advice(error: &io::Error) -> &'static str {
             "load the module `tun` and check that /dev/net/tun exists"
         }
         Some(Errno::EPERM | Errno::EACCES) => {
-            "run as root or inside a user namespace that owns the network namespace"
+            "the thread needs CAP_NET_ADMIN over its network namespace, and the right to open /dev/net/tun"
         }
         Some(Errno::EBUSY | Errno::EINVAL | Errno::EEXIST) => {
             "another interface of this namespace has the name; choose another name"
@@ -66,8 +66,7 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct TapPort {
     tap: OwnedFd,
     name: String,
-    state: PortState,
-    counters: PortCounters,
+    tally: Tally,
 }
 
 impl TapPort {
@@ -90,67 +89,39 @@ impl TapPort {
             fcntl(&tap, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
         };
         set_non_blocking().map_err(|errno| failed(errno.into()))?;
-        Ok(Self {
-            tap,
-            name: name.to_owned(),
-            state: PortState::Up,
-            counters: PortCounters::default(),
-        })
+        Ok(Self { tap, name: name.to_owned(), tally: Tally::default() })
     }
 }
 
 impl Port for TapPort {
     fn rx_burst(&mut self, pool: &mut FramePool, max: usize, out: &mut Vec<Frame>) -> Rx {
-        for _ in 0..max {
-            let tap = &self.tap;
-            match pool.fill(|space| Ok(read(tap, space)?)).map_err(Stop::from) {
-                Ok(frame) => {
-                    self.state = PortState::Up;
-                    self.counters.received(&frame);
-                    out.push(frame);
-                }
-                Err(Stop::Retry) => {}
-                Err(Stop::End(rx)) => return rx,
-                Err(Stop::Error(errno)) => {
-                    self.state = state_after(errno).unwrap_or(self.state);
-                    return Rx::Drained;
-                }
-            }
-        }
-        Rx::More
+        let tap = &self.tap;
+        self.tally.rx_burst(pool, max, out, |space| read(tap, space))
     }
 
     fn tx_burst(&mut self, frames: &mut Vec<Frame>) {
         for frame in frames.drain(..) {
-            if self.state == PortState::Gone {
-                self.counters.tx_drops.count(PortDrop::InterfaceGone);
+            if self.tally.state() == PortState::Gone {
+                self.tally.lost(PortDrop::InterfaceGone, 1);
                 continue;
             }
             match write(&self.tap, frame.bytes()) {
-                Ok(_) => {
-                    self.state = PortState::Up;
-                    self.counters.sent(&frame);
-                }
-                Err(errno) => {
-                    let reason = match state_after(errno) {
-                        Some(state) => {
-                            self.state = state;
-                            state.drop_reason()
-                        }
-                        None => PortDrop::Refused,
-                    };
-                    self.counters.tx_drops.count(reason);
-                }
+                Ok(_) => self.tally.sent(&frame),
+                Err(errno) => self.tally.refused(errno),
             }
         }
     }
 
     fn counters(&self) -> &PortCounters {
-        &self.counters
+        self.tally.counters()
     }
 
     fn state(&self) -> PortState {
-        self.state
+        self.tally.state()
+    }
+
+    fn tally(&mut self) -> Option<&mut Tally> {
+        Some(&mut self.tally)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

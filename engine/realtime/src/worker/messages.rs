@@ -1,0 +1,101 @@
+//! What others ask of a worker, and what it says of itself.
+
+use std::ops::ControlFlow;
+
+use tapestry_core::Clock;
+use tapestry_models::{Counters, LinkId};
+
+use super::{Attached, LinkState, Message, PortStatus, Worker, WorkerState};
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+use crate::poller::WaitBackend;
+use crate::spec::Control;
+
+impl Worker {
+    pub(super) fn handle_messages(&mut self) -> ControlFlow<Result<(), Failure>> {
+        self.messages = false;
+        // Cleared first: a message sent from now on makes a new edge.
+        let _ = self.parts.wake.read();
+        while let Ok(message) = self.parts.inbox.try_recv() {
+            match message {
+                Message::Control { link, control, done } => {
+                    self.apply(link, control);
+                    // A change runs what was due before it; what that released must not wait for
+                    // the next event.
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                    let _ = done.send(());
+                }
+                Message::StartCommand { device, text, events, reply } => {
+                    let now = self.parts.clock.now();
+                    let started = self.parts.network.start_command(now, device, &text);
+                    if let Ok(id) = started {
+                        self.listeners.insert(id, events);
+                    }
+                    let _ = reply.send(started);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                }
+                Message::StopCommand { device, id } => {
+                    let now = self.parts.clock.now();
+                    self.parts.network.stop_command(now, device, id);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                }
+                // Whoever asked may have given up meanwhile.
+                Message::Snapshot(reply) => drop(reply.send(self.state())),
+                Message::ResetLateness => self.ledger = Ledger::new(),
+                Message::Stop => return ControlFlow::Break(Ok(())),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn apply(&mut self, link: LinkId, control: Control) {
+        let now = self.parts.clock.now();
+        let network = &mut self.parts.network;
+        match control {
+            Control::LinkUp => network.set_link_up(now, link, true),
+            Control::LinkDown => network.set_link_up(now, link, false),
+            Control::Delay(delay) => network.set_delay(now, link, delay),
+            Control::Rate(rate) => network.set_rate(now, link, rate),
+        }
+    }
+
+    /// Everything this worker knows. Exact between two turns.
+    pub(crate) fn state(&self) -> WorkerState {
+        let network = &self.parts.network;
+        let link_state = |link: LinkId| {
+            let station = |(index, counters): (usize, &Counters)| {
+                let port = network.port(link, index as u32);
+                (counters.clone(), port.map_or(0, |port| network.backlog(port) as u64))
+            };
+            LinkState {
+                up: network.is_link_up(link),
+                in_flight: network.in_flight(link),
+                stations: network.counters(link).iter().enumerate().map(station).collect(),
+            }
+        };
+        let port_status = |attached: &Attached| PortStatus {
+            counters: *attached.port.counters(),
+            state: attached.port.state(),
+        };
+        WorkerState {
+            links: network.links().map(link_state).collect(),
+            ports: self.parts.ports.iter().map(port_status).collect(),
+            histogram: self.ledger.histogram().clone(),
+            worst: self.ledger.worst().map(|(late, event)| (late, self.name(event))),
+            notices: self.notices.clone(),
+            notices_skipped: self.notices_skipped,
+            turns: self.turns,
+            spun: self.parts.spinner.total(),
+            backend: match self.parts.ring {
+                Some(_) => WaitBackend::IoUring,
+                None => self.parts.poller.backend(),
+            },
+        }
+    }
+}
