@@ -6,6 +6,7 @@
 
 use crate::diagnostics::{Problems, report};
 use crate::expression::ExprError;
+use crate::keys;
 use crate::queue::{CODE_POINTS, DISCIPLINES};
 use crate::shape::{Object, Scalar, Shape};
 use crate::source::Span;
@@ -56,6 +57,11 @@ pub(crate) fn check(problems: &mut Problems, yaml: &Yaml, shape: &Shape, key: &s
             for entry in entries {
                 match object.key(&entry.key) {
                     Some(known) => check(problems, &entry.value, &known.shape, known.name),
+                    None if keys::is_direction(&entry.key)
+                        && std::ptr::eq(*object, &raw const keys::LINK) =>
+                    {
+                        check(problems, &entry.value, &Shape::Object(&keys::DIRECTION), &entry.key);
+                    }
                     None => unknown_key(problems, entry.key_span, &entry.key, object),
                 }
             }

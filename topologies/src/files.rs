@@ -29,8 +29,8 @@ pub(crate) struct Files {
     pub(crate) incomplete: bool,
 }
 
-/// Why a file could not be read.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// The bytes of a file, or why it could not be read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     if file.metadata().map_err(|error| error.to_string())?.is_dir() {
         return Err("it is a directory, not a file".to_owned());
@@ -120,7 +120,7 @@ impl Files {
     }
 
     fn load_source(&mut self, problems: &mut Problems, name: &str, text: &str, base: &Path) {
-        let file = problems.sources.add(name, text);
+        let file = problems.sources.add_in(name, text, base);
         let before = problems.count();
         let root = tree::parse(problems, file);
         let Some(root) = root.filter(|root| !root.is_null()) else {

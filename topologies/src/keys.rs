@@ -4,8 +4,14 @@
 //! and the test of `docs/topology.md` are made from. A new key is a new line here, its decoding,
 //! and its line in the reference.
 
-use crate::queue::DISCIPLINES;
+mod impairment;
+mod queue;
+
+use crate::preset;
 use crate::shape::{Key, Object, Scalar, Shape};
+use impairment::PARAMETERS;
+pub(crate) use impairment::{DIRECTION, LOSSES, PLAIN};
+pub(crate) use queue::QUEUE;
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, kinds: &[], required: false, doc }
@@ -270,117 +276,73 @@ pub(crate) const LINK_SHAPES: &[&str] =
     &["pair", "lan", "chain", "ring", "star", "tree", "grid", "mesh"];
 
 /// One entry of `links`.
-pub(crate) static LINK: Object = Object {
-    what: "a link",
-    keys: &[
-        key("name", one(Scalar::Name), "Name; default made from the nodes it joins."),
-        key("pair", HOSTS, "Two endpoints."),
-        key("lan", HOSTS, "All endpoints on one shared link."),
-        key("chain", HOSTS, "A link between each endpoint and the next."),
-        key("ring", HOSTS, "A chain whose last endpoint joins the first."),
-        key("star", Shape::Object(&STAR), "A link from the centre to each leaf."),
-        key("tree", Shape::Object(&TREE), "A link from each node to each of its children."),
-        key("grid", Shape::Object(&GRID), "Links to the right and down, row by row."),
-        key("mesh", HOSTS, "A link between any two nodes."),
-        key(
-            "channel",
-            one(Scalar::Word(&["csma", "point-to-point"])),
-            "Channel model; default csma.",
-        ),
-        key("rate", one(Scalar::Rate), "Transmission rate; default unlimited."),
-        key("delay", TIME, "One-way propagation delay; default 0ms."),
-        key(
-            "queue",
-            Shape::Either(&[one(Scalar::Queue), Shape::Object(&QUEUE)]),
-            "Each interface's queue: its limit, its discipline, or a map; default one bandwidth-delay product, at least 100 frames.",
-        ),
-        key("mtu", MTU, "Largest payload of a frame in bytes; default 1500."),
-        key(
-            "ipv4",
-            Shape::Either(&[one(Scalar::Ipv4), Shape::Object(&SUBNETS4)]),
-            "Subnet from which interfaces without an address get one.",
-        ),
-        key(
-            "ipv6",
-            Shape::Either(&[one(Scalar::Ipv6), Shape::Object(&SUBNETS6)]),
-            "The same for IPv6.",
-        ),
-    ],
+pub(crate) static LINK: Object = Object { what: "a link", keys: &LINK_KEYS };
+
+/// What keys of a link look like that are a direction's: `a->b`.
+pub(crate) fn is_direction(key: &str) -> bool {
+    key.contains("->")
+}
+
+static LINK_KEYS: [Key; LINK_OWN + PARAMETERS.len()] = {
+    let mut keys = [LINK_OWN_KEYS[0]; LINK_OWN + PARAMETERS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = if at < LINK_OWN { LINK_OWN_KEYS[at] } else { PARAMETERS[at - LINK_OWN] };
+        at += 1;
+    }
+    keys
 };
 
-/// The queue of a link.
-pub(crate) static QUEUE: Object = Object {
-    what: "a queue",
-    keys: &[
-        key(
-            "discipline",
-            one(Scalar::Word(DISCIPLINES)),
-            "Which frames go first and which are dropped; default drop-tail.",
-        ),
-        key("limit", one(Scalar::QueueLimit), "What the queue holds: frames, a size or a time."),
-        key(
-            "target",
-            TIME,
-            "Acceptable time in the queue (codel, fq-codel 5ms; pie 15ms), or aimed at (red, adaptive: 5ms).",
-        ),
-        key(
-            "interval",
-            TIME,
-            "How long `target` may be exceeded (codel, fq-codel); default 100ms.",
-        ),
-        key("ecn", BOOL, "Marks instead of early drops; default false, true for fq-codel."),
-        key(
-            "flows",
-            one(Scalar::Integer { min: 1, max: 65_536 }),
-            "Queues (fq-codel); default 1024.",
-        ),
-        key(
-            "quantum",
-            one(Scalar::Bytes),
-            "Bytes of a turn (fq-codel, drr); default the MTU and the Ethernet header.",
-        ),
-        key(
-            "min",
-            one(Scalar::QueueLimit),
-            "Average length from which red drops; default 5 frames.",
-        ),
-        key("max", one(Scalar::QueueLimit), "Upper threshold of red; default three times `min`."),
-        key(
-            "max_probability",
-            one(Scalar::Probability),
-            "Probability of a drop at `max` (red); default 2%.",
-        ),
-        key(
-            "weight",
-            one(Scalar::Probability),
-            "Weight of the moving average (red); default 0.2%.",
-        ),
-        key("mean_frame", one(Scalar::Bytes), "Mean frame (red); default 1000B."),
-        key("gentle", BOOL, "Whether red's probability rises up to twice `max`; default true."),
-        key("adaptive", BOOL, "Whether red adapts its probability; default false."),
-        key("update", TIME, "Time between pie's updates; default 15ms."),
-        key("burst", TIME, "Burst that pie lets pass; default 150ms."),
-        key("alpha", one(Scalar::Number), "Pie's weight of the distance, 1/s; default 0.125."),
-        key("beta", one(Scalar::Number), "Pie's weight of the trend, 1/s; default 1.25."),
-        key(
-            "ecn_limit",
-            one(Scalar::Probability),
-            "Probability above which pie drops instead of marking; default 10%.",
-        ),
-        key("derandomise", BOOL, "Whether pie spaces its drops out; default false."),
-        key("classes", Shape::List(&Shape::Object(&CLASS)), "Classes (priority, drr)."),
-    ],
-};
+/// How many keys only the link as a whole has.
+const LINK_OWN: usize = 17;
 
-/// A class of a queue.
-pub(crate) static CLASS: Object = Object {
-    what: "a class",
-    keys: &[
-        key("dscp", Shape::OneOrMany(Scalar::Dscp), "Its code points; default all others."),
-        key("limit", one(Scalar::QueueLimit), "What it holds; default the queue's `limit`."),
-        key("quantum", one(Scalar::Bytes), "Bytes of its turn (drr); default the queue's."),
-    ],
-};
+static LINK_OWN_KEYS: [Key; LINK_OWN] = [
+    key("name", one(Scalar::Name), "Name; default made from the nodes it joins."),
+    key("pair", HOSTS, "Two endpoints."),
+    key("lan", HOSTS, "All endpoints on one shared link."),
+    key("chain", HOSTS, "A link between each endpoint and the next."),
+    key("ring", HOSTS, "A chain whose last endpoint joins the first."),
+    key("star", Shape::Object(&STAR), "A link from the centre to each leaf."),
+    key("tree", Shape::Object(&TREE), "A link from each node to each of its children."),
+    key("grid", Shape::Object(&GRID), "Links to the right and down, row by row."),
+    key("mesh", HOSTS, "A link between any two nodes."),
+    key(
+        "channel",
+        one(Scalar::Word(&["csma", "point-to-point"])),
+        "Channel model; default csma, point-to-point for two endpoints with an impairment.",
+    ),
+    key(
+        "preset",
+        one(Scalar::Word(preset::NAMES)),
+        "A kind of link whose keys apply where this link has none of its own.",
+    ),
+    key(
+        "forward",
+        Shape::Object(&DIRECTION),
+        "What differs from the first to the second endpoint.",
+    ),
+    key(
+        "backward",
+        Shape::Object(&DIRECTION),
+        "What differs from the second to the first endpoint.",
+    ),
+    key(
+        "queue",
+        Shape::Either(&[one(Scalar::Queue), Shape::Object(&QUEUE)]),
+        "Each interface's queue: its limit, its discipline, or a map; default one bandwidth-delay product, at least 100 frames.",
+    ),
+    key("mtu", MTU, "Largest payload of a frame in bytes; default 1500."),
+    key(
+        "ipv4",
+        Shape::Either(&[one(Scalar::Ipv4), Shape::Object(&SUBNETS4)]),
+        "Subnet from which interfaces without an address get one.",
+    ),
+    key(
+        "ipv6",
+        Shape::Either(&[one(Scalar::Ipv6), Shape::Object(&SUBNETS6)]),
+        "The same for IPv6.",
+    ),
+];
 
 /// Nodes of a star.
 pub(crate) static STAR: Object = Object {

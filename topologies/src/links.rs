@@ -10,21 +10,23 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tapestry_core::{DataRate, SimTime};
-
 use crate::addresses::Plan;
-use crate::diagnostics::report;
+use crate::diagnostics::{excerpt, report};
 use crate::files::Files;
 use crate::hosts::Doubts;
-use crate::keys::{self, LINK_SHAPES};
+use crate::keys::LINK_SHAPES;
 use crate::nodes::Drafts;
-use crate::queue::{self, Medium};
+use crate::preset;
 use crate::read::{Reader, one_or_many};
 use crate::resolve::section;
 use crate::resolved::{Channel, Endpoint, Interface, Link, MacAddr};
-use crate::shape::{Scalar, Shape};
+use crate::shape::Scalar;
 use crate::source::Span;
 use crate::tree::Yaml;
+
+mod entry;
+
+use entry::{Entry, with_parameters};
 
 /// A mesh of a few hundred nodes has this many; more would not run.
 const MAX_LINKS: usize = 100_000;
@@ -105,7 +107,14 @@ fn resolve_entry(
     names: &mut HashSet<String>,
 ) -> Option<()> {
     // All parts are read before any of them ends the reading: what is wrong with one hides nothing.
-    let template = template(reader, yaml);
+    let preset = yaml.get("preset").and_then(|yaml| {
+        let name = reader.checked(yaml, Scalar::Word(preset::NAMES), "preset")?;
+        preset::find(reader.problems, &name)
+    });
+    let entry = Entry { yaml, preset: preset.as_ref() };
+    let mut template = entry.template(reader);
+    let common = entry.parameters(reader, &template, None);
+    template.queue = entry.queue(reader, template.mtu, common.as_ref());
     let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
     let before = reader.lost;
     let plan4 = yaml.get("ipv4").and_then(|yaml| Plan::read4(reader, yaml));
@@ -129,6 +138,11 @@ fn resolve_entry(
             "use `channel: csma` for a shared link, or `mesh:` for links between any two nodes";
         reader.problems.add(at, wrong.expected("more than two here").help(help));
     }
+    for (edge, key) in entry.strays(drafts, &edges) {
+        let wrong = report(format!("`{}` is no direction of this link", excerpt(&key.key)));
+        let help = format!("it has `{edge}`, for example");
+        reader.problems.add(key.key_span, wrong.expected("expected two neighbours").help(help));
+    }
     let first = links.all.len();
     for (at, edge) in edges.into_iter().enumerate() {
         let given = name.as_ref().map(|name| match shape {
@@ -142,7 +156,14 @@ fn resolve_entry(
             }
             None => derived_name(shape, &edge, drafts, names),
         };
-        links.all.push(Link { name, ..template.clone() });
+        let parameters = match edge.as_slice() {
+            [a, b] if entry.has_directions() && common.is_some() => {
+                let node = |end: &End| drafts.nodes[end.node].node.name.clone();
+                entry.parameters(reader, &template, Some(&[node(a), node(b)]))
+            }
+            _ => common.clone(),
+        };
+        links.all.push(with_parameters(Link { name, ..template.clone() }, parameters));
         links.ends.push(edge);
     }
     let group = Group { links: first..links.all.len(), ipv4: plan4, ipv6: plan6 };
@@ -178,44 +199,6 @@ fn derived_name(
             return name;
         }
         number += 1;
-    }
-}
-
-/// What all links of an entry have in common.
-fn template(reader: &mut Reader<'_>, yaml: &Yaml) -> Link {
-    let mut integer = |key: &str, default: u32| {
-        let scalar = match keys::LINK.key(key).map(|key| key.shape) {
-            Some(Shape::Scalar(scalar)) => scalar,
-            _ => Scalar::Integer { min: 0, max: u32::MAX.into() },
-        };
-        let written = yaml.get(key);
-        // What could not be read bounds nothing.
-        let lost = if written.is_some() { u32::MAX } else { default };
-        written.and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(lost)
-    };
-    let mtu = integer("mtu", 1500);
-    let channel = yaml.get("channel").and_then(|yaml| {
-        reader.checked(yaml, Scalar::Word(&["csma", "point-to-point"]), "channel")
-    });
-    let rate = yaml.get("rate").and_then(|yaml| reader.checked(yaml, Scalar::Rate, "rate"));
-    // `unlimited` is no rate, and so parses to none.
-    let rate = rate.and_then(|rate| rate.parse::<DataRate>().ok());
-    let delay = yaml
-        .get("delay")
-        .and_then(|yaml| reader.parsed(yaml, Scalar::Time, "delay"))
-        .unwrap_or(SimTime::ZERO);
-    let queue = queue::read(reader, yaml.get("queue"), Medium { rate, delay, mtu });
-    Link {
-        name: String::new(),
-        channel: match channel.as_deref() {
-            Some("point-to-point") => Channel::PointToPoint,
-            _ => Channel::Csma,
-        },
-        rate,
-        delay,
-        queue,
-        mtu,
-        endpoints: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ mod queue;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use tapestry_core::link::LinkParameters;
 use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
 
 pub use queue::{Codel, FqCodel, Pie, Queue, QueueClass, QueueLimit, Red, RedUnit};
@@ -259,15 +260,20 @@ pub struct Link {
     pub name: String,
     /// The channel model.
     pub channel: Channel,
-    /// Transmission rate; absent means unlimited (serialisation takes no time).
+    /// Transmission rate, the first direction's; absent means unlimited (serialisation takes no
+    /// time).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<DataRate>,
-    /// One-way propagation delay.
+    /// One-way propagation delay, the first direction's.
     pub delay: SimTime,
     /// Each interface's transmit queue, behind the frame in transmission.
     pub queue: Queue,
     /// Largest payload of a frame in bytes.
     pub mtu: u32,
+    /// What each direction does to frames (first what the first endpoint sends), where it is more
+    /// than the rate and the delay above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Box<[LinkParameters; 2]>>,
     /// The interfaces on this link, in order.
     pub endpoints: Vec<Endpoint>,
 }

@@ -22,6 +22,7 @@ pub fn schema() -> Value {
         let named = [
             ("node", object(&keys::NODE)),
             ("link", object(&keys::LINK)),
+            ("direction", object(&keys::DIRECTION)),
             ("task", object(&keys::TASK)),
             ("command", object(&keys::COMMAND)),
         ];
@@ -65,6 +66,7 @@ fn object(object: &Object) -> Value {
         let shapes: Vec<Value> =
             keys::LINK_SHAPES.iter().map(|shape| json!({ "required": [shape] })).collect();
         schema["oneOf"] = json!(shapes);
+        schema["patternProperties"] = json!({ "->": named(&keys::DIRECTION) });
     }
     schema
 }
@@ -92,7 +94,8 @@ fn shape(shape: &Shape) -> Value {
 
 /// Objects that stand in several places are written once.
 fn named(known: &'static Object) -> Value {
-    let names: [(&Object, &str); 4] = [
+    let names: [(&Object, &str); 5] = [
+        (&keys::DIRECTION, "direction"),
         (&keys::NODE, "node"),
         (&keys::LINK, "link"),
         (&keys::TASK, "task"),

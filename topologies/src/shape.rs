@@ -90,7 +90,7 @@ pub(crate) struct Object {
 }
 
 /// One key of an [`Object`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,

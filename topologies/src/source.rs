@@ -3,6 +3,7 @@
 //! Purpose: every value keeps the place it was written, so that every error can point there.
 //! Assumptions: texts are UTF-8 and at most [`MAX_FILE_BYTES`] long.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest file that is read: a topology of 20,000 nodes written out one by one is about 2 MB.
@@ -23,6 +24,8 @@ pub(crate) struct Span {
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) name: String,
+    /// What its relative paths are relative to.
+    pub(crate) dir: PathBuf,
     pub(crate) text: Arc<str>,
     /// Byte offset at which each line begins.
     lines: Vec<usize>,
@@ -37,9 +40,21 @@ pub(crate) struct Sources {
 impl Sources {
     /// Adds a file and returns its index.
     pub(crate) fn add(&mut self, name: &str, text: &str) -> usize {
+        self.add_in(name, text, Path::new(""))
+    }
+
+    /// Adds a file unless there is one of this name, and returns its index.
+    pub(crate) fn add_once(&mut self, name: &str, text: &str) -> usize {
+        let present = self.files.iter().position(|file| file.name == name);
+        present.unwrap_or_else(|| self.add(name, text))
+    }
+
+    /// Adds a file that stands in this directory, and returns its index.
+    pub(crate) fn add_in(&mut self, name: &str, text: &str, dir: &Path) -> usize {
         let lines =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        self.files.push(Source { name: name.to_owned(), text: text.into(), lines });
+        let (name, dir) = (name.to_owned(), dir.to_owned());
+        self.files.push(Source { name, dir, text: text.into(), lines });
         self.files.len() - 1
     }
 

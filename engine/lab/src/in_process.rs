@@ -56,6 +56,7 @@ pub(crate) fn link(link: &Link) -> LinkConfig {
         delay: link.delay,
         queue: queue::config(&link.queue),
         mtu: link.mtu,
+        parameters: link.directions.clone(),
         ..plain
     }
 }

@@ -149,6 +149,13 @@ impl DeliveryTrace {
         &self.0
     }
 
+    /// What it allows on average, in bits of network-layer packets.
+    pub fn mean_rate(&self) -> Option<DataRate> {
+        let bits = self.0.len() as u128 * u128::from(Self::OPPORTUNITY_BYTES) * 8;
+        let millis = u128::from(self.0.last().copied()?.max(1));
+        DataRate::from_bits_per_sec(u64::try_from(bits * 1_000 / millis).ok()?)
+    }
+
     /// Its length, after which it repeats.
     pub fn period(&self) -> SimTime {
         SimTime::from_millis(self.0.last().copied().unwrap_or(1))

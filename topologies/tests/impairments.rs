@@ -1,0 +1,285 @@
+//! What links say about impairments becomes parameters, by direction, preset and file; what is
+//! wrong is refused with its place and what was expected.
+
+use std::path::Path;
+
+use tapestry_core::link::{Distribution, Framing, LinkParameters, Loss, Unit};
+use tapestry_core::{ByteCount, Probability, SimTime};
+use tapestry_topologies::{Channel, Diagnostics, Link, Topology, load_str, schema};
+
+fn net(link: &str) -> String {
+    format!("nodes: {{a: {{}}, b: {{}}, c: {{}}}}\nlinks:\n  - {link}\n")
+}
+
+fn read(link: &str, dir: &Path) -> Result<Topology, Diagnostics> {
+    load_str("net.yaml", &net(link), &[], dir)
+}
+
+fn right(link: &str) -> Link {
+    match read(link, Path::new("")) {
+        Ok(topology) => topology.links[0].clone(),
+        Err(wrong) => panic!("{link}\n{:?}", miette::Report::new(wrong)),
+    }
+}
+
+fn directions(link: &str) -> [LinkParameters; 2] {
+    *right(link).directions.expect("more than rate and delay")
+}
+
+fn percent(text: &str) -> Probability {
+    text.parse().unwrap()
+}
+
+/// The one problem: its text in the file, its message, and what was expected.
+fn wrong_in(link: &str, dir: &Path) -> (String, String, String) {
+    let wrong = read(link, dir).unwrap_err();
+    let [problem] = wrong.problems() else { panic!("{link}\n{:?}", miette::Report::new(wrong)) };
+    let text = problem.place.as_ref().expect("a place").text.clone();
+    (text, problem.message.clone(), problem.expected.clone())
+}
+
+/// Refuses the link, pointing at `text`, with `message` and `expected` in what it says.
+fn refuses(link: &str, text: &str, message: &str, expected: &str) {
+    let found = wrong_in(&format!("{{pair: [a, b], {link}}}"), Path::new(""));
+    assert_eq!(found.0, text, "{found:?}");
+    assert!(found.1.contains(message) && found.2.contains(expected), "{link}: {found:?}");
+}
+
+#[test]
+fn keys_apply_to_both_directions() {
+    let link = right(
+        "{pair: [a, b], loss: 7%, delay: 23ms, jitter: 2ms, rate: 37Mbit/s, duplicate: 1%, \
+         corrupt: 2%, reorder: 3%}",
+    );
+    assert_eq!(link.channel, Channel::PointToPoint, "as soon as there is an impairment");
+    let [forward, backward] = *link.directions.unwrap();
+    assert_eq!(forward, backward);
+    assert_eq!(forward.loss, Some(Loss::independent(percent("7%"))));
+    assert_eq!(forward.jitter.unwrap().time, SimTime::from_millis(2));
+    assert_eq!(forward.duplicate.unwrap().probability, percent("1%"));
+    assert_eq!(forward.corrupt.unwrap().bits, 1);
+    assert_eq!(forward.reorder.unwrap().gap, 1);
+    assert_eq!((link.rate, link.delay), (forward.rate, forward.delay));
+}
+
+#[test]
+fn a_plain_link_stays_plain() {
+    let link = right("{pair: [a, b], rate: 1Mbit/s, delay: 2ms}");
+    assert_eq!((link.channel, link.directions), (Channel::Csma, None));
+    assert_eq!(right("{pair: [a, b], reordering: preserve}").directions, None);
+}
+
+#[test]
+fn blocks_override_a_direction() {
+    let [ab, ba] = directions(
+        "{pair: [a, b], delay: 5ms, loss: 1%, 'a->b': {rate: 1Mbit/s}, 'b->a': {loss: 2%, delay: 9ms}}",
+    );
+    assert_eq!((ab.rate, ba.rate), ("1Mbit/s".parse().ok(), None));
+    assert_eq!((ab.delay, ba.delay), (SimTime::from_millis(5), SimTime::from_millis(9)));
+    assert_eq!(ba.loss, Some(Loss::independent(percent("2%"))));
+    assert_eq!(ab.loss, Some(Loss::independent(percent("1%"))));
+    let chain = "{chain: [a, b, c], 'c->b': {delay: 3ms}, backward: {delay: 4ms}}";
+    let links = read(chain, Path::new("")).unwrap().links;
+    let delays = |link: &Link| {
+        link.directions
+            .as_ref()
+            .unwrap()
+            .clone()
+            .map(|direction| direction.delay.as_nanos() / 1_000_000)
+    };
+    assert_eq!([delays(&links[0]), delays(&links[1])], [[0, 4], [0, 3]]);
+}
+
+#[test]
+fn every_model_can_be_written() {
+    let loss = |text: &str| directions(&format!("{{pair: [a, b], loss: {text}}}"))[0].loss.clone();
+    assert!(matches!(
+        loss("{probability: 0.001%, per: bit}"),
+        Some(Loss::Random { per: Unit::Bit, .. })
+    ));
+    let gilbert = loss("{gilbert_elliott: {p: 1%, r: 20%, bad: 90%, good: 0.1%}}");
+    let expected = Loss::GilbertElliott {
+        p: percent("1%"),
+        r: percent("20%"),
+        bad: percent("90%"),
+        good: percent("0.1%"),
+    };
+    assert_eq!(gilbert, Some(expected));
+    // netem's defaults.
+    let simple = Loss::GilbertElliott {
+        p: percent("1%"),
+        r: percent("99%"),
+        bad: Probability::ONE,
+        good: Probability::ZERO,
+    };
+    assert_eq!(loss("{gilbert_elliott: {p: 1%}}"), Some(simple));
+    let four = Loss::FourState {
+        p13: percent("1%"),
+        p31: percent("99%"),
+        p32: Probability::ZERO,
+        p23: Probability::ONE,
+        p14: Probability::ZERO,
+    };
+    assert_eq!(loss("{four_state: {p13: 1%}}"), Some(four));
+    let burst = Loss::Burst { rate: percent("1%"), min: 1, max: 4 };
+    assert_eq!(loss("{burst: {rate: 1%}}"), Some(burst));
+    assert_eq!(loss("{frames: [8, 3, 7]}"), Some(Loss::Frames(vec![3, 7, 8])));
+    assert!(directions("{pair: [a, b], loss: {probability: 1%, ecn: true}}")[1].ecn);
+    let [shaped, _] = directions(
+        "{pair: [a, b], rate: 10Mbit/s, burst: 64KiB, peak: 100Mbit/s, overhead: ethernet, \
+         slot: {min: 5ms, max: 9ms, frames: 16, bytes: 64KiB}, reordering: allow, delay: 9ms, \
+         reorder: {probability: 25%, correlation: 50%, gap: 5}, \
+         jitter: {time: 5ms, distribution: pareto-normal, correlation: 25%}}",
+    );
+    assert_eq!(shaped.bucket.unwrap().burst, ByteCount::from_bytes(65_536));
+    assert_eq!(shaped.framing, Framing::ETHERNET_WIRE);
+    assert_eq!(shaped.slots.unwrap().frames, Some(16));
+    assert!(shaped.reordering);
+    assert_eq!(shaped.reorder.unwrap().gap, 5);
+    assert_eq!(shaped.jitter.unwrap().distribution, Distribution::ParetoNormal);
+    let overhead =
+        "overhead: {frame_bytes: -14, minimum_bytes: 64, cell_bytes: 48, cell_overhead_bytes: 5}";
+    let framing = directions(&format!("{{pair: [a, b], {overhead}}}"))[0].framing;
+    assert_eq!((framing.overhead_bytes, framing.cell_bytes), (-14, 48));
+    // The interframe gap is the shared medium's own.
+    let lan = directions("{lan: [a, b, c], overhead: ethernet, loss: 1%}");
+    assert_eq!(lan[0].framing.overhead_bytes, 12);
+}
+
+#[test]
+fn every_preset_is_a_right_link_and_can_be_overridden() {
+    let names = schema()["$defs"]["link"]["properties"]["preset"].to_string();
+    let mut presets = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/presets")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(names.contains(&format!("\"{name}\"")), "{name} is in {names}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# ") && text.contains("delay"), "{name} names its sources");
+        let link = right(&format!("{{pair: [a, b], preset: {name}}}"));
+        assert!(link.rate.is_some() && link.channel == Channel::PointToPoint, "{name}");
+        // All its keys are known where a link has them itself.
+        let own =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("    {line}\n"));
+        let same = right(&format!("pair: [a, b]\n{}", own.collect::<String>()));
+        assert_eq!(same.directions, link.directions, "{name}");
+        presets += 1;
+    }
+    assert_eq!(presets, 17);
+    let [up, down] =
+        directions("{pair: [a, b], preset: lte, delay: 100ms, backward: {rate: 3Mbit/s}}");
+    assert_eq!((up.delay, down.delay), (SimTime::from_millis(100), SimTime::from_millis(100)));
+    assert_eq!((up.rate, down.rate), ("10Mbit/s".parse().ok(), "3Mbit/s".parse().ok()));
+    assert!(up.jitter.is_some());
+}
+
+#[test]
+fn files_are_read_beside_the_topology() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("up.trace", "1\n1\n5\n");
+    write("day.csv", "time,rate,loss\n0s,1Mbit/s,0%\n10s,2Mbit/s,1%\n");
+    write("own.dist", "# netem\n-8192 0 8192\n");
+    write("times.csv", "1ms,50%\n2ms,50%\n");
+    let parameters = |keys: &str| {
+        let topology = read(&format!("{{pair: [a, b], {keys}}}"), dir.path());
+        topology.unwrap().links[0].directions.clone().unwrap()[0].clone()
+    };
+    assert_eq!(parameters("trace: up.trace").trace.unwrap().millis(), [1, 1, 5]);
+    let schedule = parameters("schedule: {file: day.csv, repeat: 20s}").schedule.unwrap();
+    assert_eq!((schedule.steps.len(), schedule.repeat), (2, Some(SimTime::from_secs(20))));
+    let jitter = parameters("delay: 9ms, jitter: {time: 2ms, table: own.dist}").jitter.unwrap();
+    assert!(
+        matches!(jitter.distribution, Distribution::Table(table) if table.entries().len() == 3)
+    );
+    let jitter = parameters("jitter: {table: times.csv}").jitter.unwrap();
+    assert!(matches!(jitter.distribution, Distribution::Values(_)));
+
+    write("back.trace", "1\n7\n3\n");
+    write("none.trace", "# nothing\n");
+    write("half.csv", "1ms,50%\n2ms,30%\n");
+    write("zero.csv", "time,rate\n0s,0bit/s\n");
+    for (keys, text, message, expected) in [
+        ("trace: back.trace", "3", "line 3", "not before the one above"),
+        ("trace: none.trace", "none.trace", "no data", "lines with a time"),
+        ("trace: no.trace", "no.trace", "cannot read", ""),
+        ("jitter: {table: half.csv}", "half.csv", "80.000000%", "expected 100%"),
+        ("schedule: zero.csv", "0bit/s", "line 2", "a rate such as"),
+        ("schedule: {file: day.csv, repeat: 5s}", "5s", "begins anew at 5s", "after 10s"),
+        ("schedule: day.csv, loss: 1%", "1%", "exclude each other", "contradicts"),
+        ("trace: up.trace, rate: 1Mbit/s", "up.trace", "the trace is the rate", "without a rate"),
+    ] {
+        let found = wrong_in(&format!("{{pair: [a, b], {keys}}}"), dir.path());
+        assert_eq!(found.0, text, "{found:?}");
+        assert!(found.1.contains(message) && found.2.contains(expected), "{keys}: {found:?}");
+    }
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    refuses("loss: 101%", "101%", "too large", "from 0% to 100%");
+    refuses("loss: -1%", "-1%", "negative", "from 0% to 100%");
+    refuses("loss: 0.1", "0.1", "no unit", "from 0% to 100%");
+    refuses("rate: 0Mbit/s", "0Mbit/s", "zero", "a rate");
+    refuses("rate: -5Mbit/s", "-5Mbit/s", "negative", "a rate");
+    refuses("burst: 64KiB", "64KiB", "needs a rate", "with a rate");
+    refuses("rate: 1Mbit/s, burst: 1000B", "1000B", "smaller than one frame", "one frame");
+    refuses("rate: 1Mbit/s, peak: 2Mbit/s", "2Mbit/s", "no `burst`", "`burst` as well");
+    refuses(
+        "rate: 2Mbit/s, burst: 9kB, peak: 1Mbit/s",
+        "1Mbit/s",
+        "smaller than the rate",
+        "at least",
+    );
+    refuses("delay: 2ms, jitter: 5ms", "5ms", "greater than the delay", "at most the delay");
+    let clamped = "{pair: [a, b], delay: 2ms, jitter: {time: 5ms, beyond_delay: clamp}}";
+    assert!(read(clamped, Path::new("")).is_ok());
+    refuses("reorder: 5%", "5%", "needs a delay", "delay as well");
+    refuses("slot: 0ms", "0ms", "no time between", "above zero");
+    refuses("slot: {min: 3ms, max: 2ms}", "{min: 3ms, max: 2ms}", "shorter", "`min` before `max`");
+    let sums = "loss: {four_state: {p13: 60%, p14: 50%}}";
+    refuses(sums, "{four_state: {p13: 60%, p14: 50%}}", "p13 and p14", "expected");
+    let trapped = "loss: {gilbert_elliott: {p: 1%, r: 0%}}";
+    refuses(trapped, "{gilbert_elliott: {p: 1%, r: 0%}}", "never ends", "expected");
+    refuses("loss: {ecn: true}", "{ecn: true}", "one model, found 0", "`probability`");
+    let two = "loss: {probability: 1%, frames: 3}";
+    refuses(two, "3", "one model, found 2", "`gilbert_elliott`");
+    refuses("loss: {frames: 3, per: bit}", "bit", "belongs to a `probability`", "not with");
+    refuses(
+        "loss: {probability: 1%, correlation: 100%}",
+        "{probability: 1%, correlation: 100%}",
+        "100%",
+        "",
+    );
+    refuses(
+        "jitter: {distribution: normal}",
+        "{distribution: normal}",
+        "needs the key `time`",
+        "`time`",
+    );
+    refuses("preset: lta", "lta", "unknown value", "`lte`");
+    refuses("'a->c': {delay: 1ms}", "'a->c'", "no direction of this link", "two neighbours");
+    refuses("'a->b': {delya: 1ms}", "delya", "unknown key", "a direction");
+}
+
+#[test]
+fn a_shared_medium_says_which_keys_it_refuses() {
+    let shared = |keys: &str| wrong_in(&format!("{{lan: [a, b, c], {keys}}}"), Path::new(""));
+    for (keys, key) in [
+        ("delay: 5ms, jitter: 1ms", "jitter"),
+        ("rate: 1Mbit/s, burst: 64KiB", "burst"),
+        ("slot: 5ms", "slot"),
+        ("delay: 1ms, reorder: 5%", "reorder"),
+        ("reordering: allow", "reordering"),
+    ] {
+        let found = shared(keys);
+        assert!(found.1 == format!("a shared medium has no `{key}`"), "{found:?}");
+    }
+    let found = shared("forward: {delay: 1ms}");
+    assert_eq!(found.1, "a shared medium has no directions");
+    for keys in ["loss: 1%", "duplicate: 1%", "corrupt: 1%", "overhead: none"] {
+        assert!(read(&format!("{{lan: [a, b, c], {keys}}}"), Path::new("")).is_ok(), "{keys}");
+    }
+    let wrong = wrong_in("{pair: [a, b], channel: csma, delay: 5ms, jitter: 1ms}", Path::new(""));
+    assert_eq!(wrong.0, "1ms");
+}
