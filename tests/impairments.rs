@@ -109,7 +109,7 @@ links:
     corrupt: { probability: 30%, bits: 3 }
 tasks:
   - name: ping
-    run: { a: { command: ping -c 200 -i 0.01 -W 2 -q b, expect: any } }
+    run: { a: { command: ping -c 200 -i 0.01 -W 2 -q b, status: any } }
     metrics: { received: '(\d+) received' }
 ";
 
