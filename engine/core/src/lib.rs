@@ -25,7 +25,7 @@ mod units;
 pub use clock::{Clock, SyncStatus, VirtualClock};
 pub use decimal::ParseQuantityError;
 pub use mrg32k3a::Mrg32k3a;
-pub use queue::{EventKey, EventQueue};
+pub use queue::{EventKey, EventQueue, Position};
 pub use random::{RandomStream, Streams};
 pub use simulator::{PastEvent, Scheduler, SimulationError, Simulator, World};
 pub use sync::{ParseSyncPolicyError, SyncPolicy};

@@ -181,7 +181,7 @@ impl Network {
             DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
             DeviceKind::Hub => None,
         };
-        let due = due.map(|due| due.max(self.queue.last_time()));
+        let due = due.map(|due| due.max(self.queue.last().time()));
         let timer = &mut self.hosting.timers[index];
         if timer.map(|(at, _)| at) != due {
             if let Some((_, key)) = timer.take() {

@@ -1,0 +1,59 @@
+//! Hop-packets per second of virtual time: chains of CSMA links at 10 Gbit/s joined by learning
+//! bridges, 1470-byte UDP datagrams from one end to the other, one thread.
+//!
+//! `make bench-peers` measures the same chains beside ns-3.
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use tapestry_core::{DataRate, SimTime, Streams};
+use tapestry_models::{LinkConfig, Network, NetworkBuilder, Schedule, udp_frame};
+
+/// Datagrams sent each time.
+const DATAGRAMS: u64 = 10_000;
+
+fn chains(c: &mut Criterion) {
+    let mut group = c.benchmark_group("chain");
+    for nodes in [10, 32] {
+        group.throughput(Throughput::Elements(DATAGRAMS * u64::from(nodes - 1)));
+        group.bench_function(format!("{nodes}-nodes"), |b| {
+            b.iter_batched_ref(
+                || chain(nodes - 1),
+                |network| {
+                    network.run_until(SimTime::MAX).expect("frames end");
+                    assert!(network.poll_timeout().is_none());
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A chain of so many links with a source at one end and a sink at the other.
+fn chain(links: u32) -> Network {
+    let mut builder = NetworkBuilder::new(Streams::new(1, 0));
+    let ports: Vec<_> = (0..links)
+        .map(|i| {
+            let rate = DataRate::from_bits_per_sec(10_000_000_000);
+            let config = LinkConfig { rate, ..LinkConfig::csma(format!("l{i}"), 2) };
+            let link = builder.link(config).expect("names are unique");
+            [0, 1].map(|station| builder.port(link, station).expect("there are two stations"))
+        })
+        .collect();
+    let end = |n| ([2, 0, 0, 0, 0, n], format!("10.0.0.{n}:5001").parse().expect("an address"));
+    let schedule = Schedule::Periodic {
+        start: SimTime::ZERO,
+        // A little longer than a frame lasts on the wire, so that no queue builds up.
+        interval: SimTime::from_nanos(1_300),
+        count: DATAGRAMS,
+        frame: udp_frame(end(1), end(2), 1_470),
+    };
+    builder.source("n0", schedule, ports[0][0]).expect("a free port");
+    for pair in ports.windows(2) {
+        builder.bridge(&[pair[0][1], pair[1][0]]).expect("free ports");
+    }
+    builder.source("sink", Schedule::sink(), ports[ports.len() - 1][1]).expect("a free port");
+    builder.build()
+}
+
+criterion_group!(benches, chains);
+criterion_main!(benches);
