@@ -13,11 +13,13 @@
 //! Not modelled: collisions and jam signals, capture effect, full duplex.
 //!
 //! Reference: ns-3 `CsmaNetDevice`, `CsmaChannel`, `Backoff`, whose order of scheduling is kept:
-//! arrivals, then the end of propagation, then the end of the gap.
+//! arrivals, then the end of propagation, then the end of the gap. The latter two need no event of
+//! their own unless a frame waits: whoever asks compares their places in that order with the
+//! present one.
 
 use rand::RngExt;
 use tapestry_core::link::LinkParameters;
-use tapestry_core::{DataRate, Mrg32k3a, RandomStream, SimTime};
+use tapestry_core::{DataRate, Mrg32k3a, Position, RandomStream, SimTime};
 
 use crate::counters::DropReason;
 use crate::event::{Context, Timer};
@@ -48,9 +50,9 @@ struct Times {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Medium {
-    Idle,
     Transmitting,
-    Propagating,
+    /// The last bit has reached all stations at this place in the order of events.
+    IdleFrom(Position),
 }
 
 #[derive(Debug)]
@@ -93,7 +95,16 @@ enum Transmitter {
     Ready,
     Backoff,
     Busy,
-    Gap,
+    /// The interframe gap ends here; there is an event for it if frames are queued.
+    Gap(Position),
+}
+
+impl Medium {
+    const IDLE: Self = Self::IdleFrom(Position::before(SimTime::ZERO));
+
+    fn is_idle(self, cx: &Context<'_>) -> bool {
+        matches!(self, Self::IdleFrom(place) if place < cx.position)
+    }
 }
 
 /// The interframe gap of Ethernet: 96 bit times.
@@ -116,7 +127,7 @@ impl Csma {
                 random,
             })
             .collect();
-        Self { rate, delay, framing, backoff, medium: Medium::Idle, stations, times: None }
+        Self { rate, delay, framing, backoff, medium: Medium::IDLE, stations, times: None }
     }
 
     /// Changes the medium, for frames whose transmission has not begun.
@@ -136,13 +147,26 @@ impl Csma {
         let receivers = self.stations.len() - 1;
         let (now, rate) = (cx.now, self.rate);
         let this = &mut self.stations[station];
+        if let Transmitter::Gap(end) = this.state
+            && this.queue.is_empty()
+            && end < cx.position
+        {
+            this.state = Transmitter::Ready;
+        }
         let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
         if this.state != Transmitter::Ready {
+            let was_empty = this.queue.is_empty();
             this.queue.enqueue(now, rate, frame, report);
+            if let Transmitter::Gap(end) = this.state
+                && was_empty
+                && !this.queue.is_empty()
+            {
+                cx.start_reserved(end, station, Timer::TransmitReady);
+            }
             return;
         }
         let Some(frame) = this.queue.pass(now, rate, frame, report) else { return };
-        if instant && self.medium == Medium::Idle {
+        if instant && self.medium.is_idle(cx) {
             cx.trace(TraceEvent::PhyTxBegin, station, &frame, None);
             cx.transmitted(station, &frame, receivers);
             cx.broadcast(SimTime::ZERO, station, frame);
@@ -156,7 +180,7 @@ impl Csma {
     pub(crate) fn transmit_start(&mut self, cx: &mut Context<'_>, station: usize) {
         let this = &mut self.stations[station];
         while let Some(frame) = &this.current {
-            if self.medium == Medium::Idle {
+            if self.medium.is_idle(cx) {
                 cx.trace(TraceEvent::PhyTxBegin, station, frame, None);
                 self.medium = Medium::Transmitting;
                 this.state = Transmitter::Busy;
@@ -198,21 +222,20 @@ impl Csma {
         let receivers = self.stations.len() - 1;
         let this = &mut self.stations[station];
         let Some(frame) = this.current.take() else { return };
-        this.state = Transmitter::Gap;
-        self.medium = Medium::Propagating;
         cx.transmitted(station, &frame, receivers);
         cx.broadcast(self.delay, station, frame);
-        cx.start_timer(self.delay, station, Timer::PropagationComplete);
+        self.medium = Medium::IdleFrom(cx.reserve_timer(self.delay));
         let gap = match (self.rate, self.times) {
             (None, _) => SimTime::ZERO,
             (Some(rate), Some(times)) if times.rate == rate => times.gap,
             (Some(rate), _) => rate.transmit_time(GAP_BYTES),
         };
-        cx.start_timer(gap, station, Timer::TransmitReady);
-    }
-
-    pub(crate) fn propagation_complete(&mut self) {
-        self.medium = Medium::Idle;
+        let end = cx.reserve_timer(gap);
+        let this = &mut self.stations[station];
+        this.state = Transmitter::Gap(end);
+        if !this.queue.is_empty() {
+            cx.start_reserved(end, station, Timer::TransmitReady);
+        }
     }
 
     pub(crate) fn transmit_ready(&mut self, cx: &mut Context<'_>, station: usize) {
@@ -224,7 +247,7 @@ impl Csma {
 
     /// Drops what is queued, backing off or in transmission: the link goes down.
     pub(crate) fn cut(&mut self, cx: &mut Context<'_>) {
-        self.medium = Medium::Idle;
+        self.medium = Medium::IDLE;
         for (station, this) in self.stations.iter_mut().enumerate() {
             if let Some(frame) = this.current.take() {
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);

@@ -1,6 +1,6 @@
 //! The events of a network, and what a channel may do while it handles one.
 
-use tapestry_core::{EventKey, EventQueue, SimTime};
+use tapestry_core::{EventKey, EventQueue, Position, SimTime};
 
 use crate::counters::{Counters, DropReason};
 use crate::impair::{Outcome, Passage};
@@ -34,13 +34,13 @@ pub(crate) enum Timer {
     TransmitStart,
     /// The interframe gap is over.
     TransmitReady,
-    /// The last bit has reached all stations.
-    PropagationComplete,
 }
 
 /// A link's surroundings while one of its events is handled.
 pub(crate) struct Context<'a> {
     pub(crate) now: SimTime,
+    /// Where this is in the order of events: what lies before it has happened.
+    pub(crate) position: Position,
     pub(crate) link: LinkId,
     /// Number of the link's station 0.
     pub(crate) first_station: u32,
@@ -56,6 +56,17 @@ impl Context<'_> {
     pub(crate) fn start_timer(&mut self, delay: SimTime, station: usize, timer: Timer) {
         let station = self.first_station + station as u32;
         self.queue.schedule(self.now + delay, Event::Timer { station, epoch: self.epoch, timer });
+    }
+
+    /// The place of a timer that ends a state; see [`EventQueue::reserve`].
+    pub(crate) fn reserve_timer(&mut self, delay: SimTime) -> Position {
+        self.queue.reserve(self.now + delay)
+    }
+
+    /// Starts a timer whose place has been reserved.
+    pub(crate) fn start_reserved(&mut self, place: Position, station: usize, timer: Timer) {
+        let station = self.first_station + station as u32;
+        self.queue.schedule_reserved(place, Event::Timer { station, epoch: self.epoch, timer });
     }
 
     pub(crate) fn arrive(&mut self, at: SimTime, station: usize, frame: Frame) -> EventKey {

@@ -19,7 +19,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::fmt;
 
 use tapestry_core::link::LinkParameters;
-use tapestry_core::{EventQueue, SimTime, Streams};
+use tapestry_core::{EventQueue, Position, SimTime, Streams};
 use thiserror::Error;
 
 use crate::bridge::Bridge;
@@ -47,6 +47,8 @@ pub struct Network {
     trace: Option<Box<dyn Trace>>,
     /// The latest `now` seen.
     now: SimTime,
+    /// Behind all events that have run or would have, had they been scheduled.
+    position: Position,
     events: u64,
     /// Where impairments draw from.
     streams: Streams,
@@ -151,12 +153,14 @@ impl Network {
         streams: Streams,
     ) -> Self {
         let hosting = Hosting::new(largest_mtu as usize + HEADER_BYTES, devices.len());
+        let queue = EventQueue::new();
         let mut this = Self {
+            position: queue.end_of(SimTime::ZERO),
             hosting,
             links,
             stations,
             devices,
-            queue: EventQueue::new(),
+            queue,
             transmits: VecDeque::new(),
             trace: None,
             now: SimTime::ZERO,
@@ -193,7 +197,10 @@ impl Network {
     pub fn handle_timeout(&mut self, now: SimTime) {
         self.now = self.now.max(now);
         for _ in 0..Self::EVENTS_PER_CALL {
-            let Some((at, event)) = self.queue.pop_due(now) else { return };
+            let Some((at, event)) = self.queue.pop_due(now) else {
+                self.position = self.position.max(self.queue.end_of(now));
+                return;
+            };
             self.dispatch(at, event);
         }
     }
@@ -216,6 +223,7 @@ impl Network {
             self.dispatch(at, event);
         }
         self.now = self.now.max(until);
+        self.position = self.position.max(self.queue.end_of(until));
         Ok(())
     }
 
@@ -311,14 +319,19 @@ impl Network {
                         self.dispatch(at, event);
                     }
                 }
-                _ => return true,
+                _ => break,
             }
         }
-        self.queue.peek_time().is_none_or(|at| at >= self.now)
+        let caught_up = self.queue.peek_time().is_none_or(|at| at >= self.now);
+        if caught_up {
+            self.position = self.position.max(Position::before(self.now));
+        }
+        caught_up
     }
 
     fn dispatch(&mut self, at: SimTime, event: Event) {
         self.events += 1;
+        self.position = self.queue.last();
         match event {
             Event::Offer { station, frame } => self.offer(at, station, frame),
             Event::Device { device } => self.run_device(at, DeviceId(device)),
@@ -381,7 +394,6 @@ impl Network {
             (Channel::Csma(channel), Timer::TransmitReady) => {
                 channel.transmit_ready(&mut cx, index);
             }
-            (Channel::Csma(channel), Timer::PropagationComplete) => channel.propagation_complete(),
         }
     }
 
@@ -460,6 +472,7 @@ impl Network {
         };
         let context = Context {
             now,
+            position: self.position,
             link,
             first_station: this.first_station,
             epoch: this.epoch,
