@@ -51,7 +51,9 @@ fn chain(links: u32) -> Network {
     for pair in ports.windows(2) {
         builder.bridge(&[pair[0][1], pair[1][0]]).expect("free ports");
     }
-    builder.source("sink", Schedule::sink(), ports[ports.len() - 1][1]).expect("a free port");
+    // One frame the other way, from which the bridges learn.
+    let hello = Schedule::Listed(vec![(SimTime::ZERO, udp_frame(end(2), end(1), 18))]);
+    builder.source("sink", hello, ports[ports.len() - 1][1]).expect("a free port");
     builder.build()
 }
 

@@ -24,19 +24,30 @@ use stp::{BPDU_ADDRESS, SpanningTree};
 /// A learning bridge: remembers behind which port an address was last seen.
 #[derive(Debug, Default)]
 pub struct Bridge {
-    /// Only looked up, never iterated over where order matters.
-    table: HashMap<[u8; 6], Entry, BuildHasherDefault<AddressHasher>>,
+    entries: Vec<Entry>,
+    /// Place of each address in `entries`; only looked up, never iterated over.
+    places: HashMap<[u8; 6], u32, BuildHasherDefault<AddressHasher>>,
+    /// Places of the latest source and destination: mostly the next ones, too.
+    latest: [u32; 2],
     filtered: u64,
     stp: Option<Box<SpanningTree>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    address: [u8; 6],
     port: u32,
     seen: SimTime,
 }
 
-/// Hashes six bytes with one multiplication, since each frame costs two lookups. The table is
+/// Which of the latest places an address is compared with first.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Source,
+    Destination,
+}
+
+/// Hashes six bytes with one multiplication. The table is
 /// bounded, so a station that provokes collisions makes it slow, not large.
 #[derive(Debug, Default, Clone, Copy)]
 struct AddressHasher(u64);
@@ -137,27 +148,42 @@ impl Bridge {
         forward
     }
 
-    /// Where a frame of the bridge's own to this address goes.
-    pub(crate) fn lookup(&self, now: SimTime, destination: [u8; 6]) -> Forward {
-        match self.table.get(&destination) {
-            _ if is_group(destination) => Forward::Flood,
-            Some(entry) if now - entry.seen <= self.ageing() => Forward::To(entry.port),
+    /// Where a frame to this address goes.
+    pub(crate) fn lookup(&mut self, now: SimTime, destination: [u8; 6]) -> Forward {
+        if is_group(destination) {
+            return Forward::Flood;
+        }
+        let ageing = self.ageing();
+        match self.entry(destination, Role::Destination) {
+            Some(entry) if now - entry.seen <= ageing => Forward::To(entry.port),
             _ => Forward::Flood,
         }
     }
 
     fn learn(&mut self, now: SimTime, port: u32, source: [u8; 6]) {
-        if let Some(entry) = self.table.get_mut(&source) {
-            *entry = Entry { port, seen: now };
+        if let Some(entry) = self.entry(source, Role::Source) {
+            (entry.port, entry.seen) = (port, now);
             return;
         }
-        if self.table.len() >= Self::ADDRESSES {
-            self.table.retain(|_, entry| now - entry.seen <= Self::AGEING);
-            if self.table.len() >= Self::ADDRESSES {
+        if self.entries.len() >= Self::ADDRESSES {
+            self.entries.retain(|entry| now - entry.seen <= Self::AGEING);
+            let places = self.entries.iter().zip(0..);
+            self.places = places.map(|(entry, place)| (entry.address, place)).collect();
+            if self.entries.len() >= Self::ADDRESSES {
                 return;
             }
         }
-        self.table.insert(source, Entry { port, seen: now });
+        self.places.insert(source, self.entries.len() as u32);
+        self.entries.push(Entry { address: source, port, seen: now });
+    }
+
+    #[inline]
+    fn entry(&mut self, address: [u8; 6], role: Role) -> Option<&mut Entry> {
+        let latest = &mut self.latest[role as usize];
+        if self.entries.get(*latest as usize).is_none_or(|entry| entry.address != address) {
+            *latest = *self.places.get(&address)?;
+        }
+        self.entries.get_mut(*latest as usize)
     }
 }
 
@@ -211,12 +237,12 @@ mod tests {
         for n in 0..=Bridge::ADDRESSES {
             bridge.receive(SimTime::ZERO, 0, &frame(ALL, address(n)));
         }
-        assert_eq!(bridge.table.len(), Bridge::ADDRESSES);
+        assert_eq!(bridge.entries.len(), Bridge::ADDRESSES);
         let last = address(Bridge::ADDRESSES);
         assert_eq!(bridge.receive(SimTime::ZERO, 1, &frame(last, A)), Forward::Flood);
         let later = SimTime::from_secs(301);
         bridge.receive(later, 0, &frame(ALL, last));
-        assert_eq!(bridge.table.len(), 1);
+        assert_eq!(bridge.entries.len(), 1);
         assert_eq!(bridge.receive(later, 1, &frame(last, A)), Forward::To(0));
     }
 }

@@ -36,6 +36,14 @@ pub(crate) enum Timer {
     TransmitReady,
 }
 
+/// An event of the present instant that comes before everything in the queue, which it need not
+/// pass therefore.
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(crate) position: Position,
+    pub(crate) event: Event,
+}
+
 /// A link's surroundings while one of its events is handled.
 pub(crate) struct Context<'a> {
     pub(crate) now: SimTime,
@@ -46,6 +54,7 @@ pub(crate) struct Context<'a> {
     pub(crate) first_station: u32,
     pub(crate) epoch: u32,
     pub(crate) queue: &'a mut EventQueue<Event>,
+    pub(crate) next: &'a mut Option<Next>,
     pub(crate) counters: &'a mut [Counters],
     /// Copies of frames on their way to receivers.
     pub(crate) in_flight: &'a mut u64,
@@ -65,6 +74,9 @@ impl Context<'_> {
 
     /// Starts a timer whose place has been reserved.
     pub(crate) fn start_reserved(&mut self, place: Position, station: usize, timer: Timer) {
+        if let Some(next) = self.next.take_if(|next| place < next.position) {
+            self.queue.schedule_reserved(next.position, next.event);
+        }
         let station = self.first_station + station as u32;
         self.queue.schedule_reserved(place, Event::Timer { station, epoch: self.epoch, timer });
     }
@@ -105,12 +117,21 @@ impl Context<'_> {
     /// A frame from `source` arrives at all other stations after `delay`.
     pub(crate) fn broadcast(&mut self, delay: SimTime, source: usize, frame: Frame) {
         let at = self.now + delay;
-        if self.counters.len() == 2 {
-            self.arrive(at, 1 - source, frame);
-            return;
+        let epoch = self.epoch;
+        let event = if self.counters.len() == 2 {
+            let station = self.first_station + 1 - source as u32;
+            Event::Arrival { station, epoch, frame }
+        } else {
+            Event::Broadcast { source: self.first_station + source as u32, epoch, frame }
+        };
+        let comes_next = at == self.now
+            && self.next.is_none()
+            && self.queue.peek_time().is_none_or(|earliest| earliest > at);
+        if comes_next {
+            *self.next = Some(Next { position: self.queue.reserve(at), event });
+        } else {
+            self.queue.schedule(at, event);
         }
-        let source = self.first_station + source as u32;
-        self.queue.schedule(at, Event::Broadcast { source, epoch: self.epoch, frame });
     }
 
     /// Counts a completed transmission towards `receivers` stations.

@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::bridge::Bridge;
 use crate::counters::{Counters, DropReason};
 use crate::csma::Csma;
-use crate::event::{Context, Event, Timer};
+use crate::event::{Context, Event, Next, Timer};
 use crate::host::Host;
 use crate::impair::ReceiveErrors;
 use crate::point_to_point::PointToPoint;
@@ -41,6 +41,7 @@ pub struct Network {
     stations: Vec<Station>,
     devices: Vec<Device>,
     queue: EventQueue<Event>,
+    next: Option<Next>,
     transmits: VecDeque<Transmit>,
     /// What hosts need and make.
     hosting: Hosting,
@@ -161,6 +162,7 @@ impl Network {
             stations,
             devices,
             queue,
+            next: None,
             transmits: VecDeque::new(),
             trace: None,
             now: SimTime::ZERO,
@@ -188,7 +190,7 @@ impl Network {
     /// When [`handle_timeout`](Self::handle_timeout) should be called next; `None`: not before
     /// another frame enters. Changes with every call that takes `now`.
     pub fn poll_timeout(&self) -> Option<SimTime> {
-        self.queue.peek_time()
+        self.next.as_ref().map(|next| next.position.time()).or_else(|| self.queue.peek_time())
     }
 
     /// Runs the events due by `now`, in order, each at the time it was due; at most
@@ -197,7 +199,7 @@ impl Network {
     pub fn handle_timeout(&mut self, now: SimTime) {
         self.now = self.now.max(now);
         for _ in 0..Self::EVENTS_PER_CALL {
-            let Some((at, event)) = self.queue.pop_due(now) else {
+            let Some((at, event)) = self.pop_due(now) else {
                 self.position = self.position.max(self.queue.end_of(now));
                 return;
             };
@@ -209,7 +211,7 @@ impl Network {
     pub fn run_until(&mut self, until: SimTime) -> Result<(), Livelock> {
         let mut instant = SimTime::ZERO;
         let mut left = Self::LIVELOCK_LIMIT;
-        while let Some((at, event)) = self.queue.pop_due(until) {
+        while let Some((at, event)) = self.pop_due(until) {
             if at != instant {
                 instant = at;
                 left = Self::LIVELOCK_LIMIT;
@@ -313,25 +315,36 @@ impl Network {
     fn catch_up(&mut self, now: SimTime) -> bool {
         self.now = self.now.max(now);
         for _ in 0..Self::EVENTS_PER_CALL {
-            match self.queue.peek_time() {
+            match self.poll_timeout() {
                 Some(at) if at < self.now => {
-                    if let Some((at, event)) = self.queue.pop() {
+                    if let Some((at, event)) = self.pop_due(at) {
                         self.dispatch(at, event);
                     }
                 }
                 _ => break,
             }
         }
-        let caught_up = self.queue.peek_time().is_none_or(|at| at >= self.now);
+        let caught_up = self.poll_timeout().is_none_or(|at| at >= self.now);
         if caught_up {
             self.position = self.position.max(Position::before(self.now));
         }
         caught_up
     }
 
+    /// Removes the earliest event if it is due by `limit`, and goes to its place.
+    #[inline]
+    fn pop_due(&mut self, limit: SimTime) -> Option<(SimTime, Event)> {
+        if let Some(next) = self.next.take_if(|next| next.position.time() <= limit) {
+            self.position = next.position;
+            return Some((next.position.time(), next.event));
+        }
+        let due = self.queue.pop_due(limit)?;
+        self.position = self.queue.last();
+        Some(due)
+    }
+
     fn dispatch(&mut self, at: SimTime, event: Event) {
         self.events += 1;
-        self.position = self.queue.last();
         match event {
             Event::Offer { station, frame } => self.offer(at, station, frame),
             Event::Device { device } => self.run_device(at, DeviceId(device)),
@@ -437,7 +450,7 @@ impl Network {
             Receiver::Port => {
                 self.transmits.push_back(Transmit { port: PortId(station), frame, due: now });
             }
-            Receiver::Device { device, port } => self.forward(now, device, port, &frame),
+            Receiver::Device { device, port } => self.forward(now, device, port, frame),
         }
     }
 
@@ -477,6 +490,7 @@ impl Network {
             first_station: this.first_station,
             epoch: this.epoch,
             queue: &mut self.queue,
+            next: &mut self.next,
             counters: &mut this.counters,
             in_flight: &mut this.in_flight,
             trace: &mut self.trace,

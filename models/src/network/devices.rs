@@ -192,34 +192,49 @@ impl Network {
         }
     }
 
-    pub(super) fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: &Frame) {
+    pub(super) fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: Frame) {
         let Device { kind, stations } = &mut self.devices[device.0 as usize];
-        let ports = stations.len() as u32;
-        let targets = match kind {
-            DeviceKind::Source(source) => {
-                source.handle_frame(frame);
-                return;
+        match kind {
+            DeviceKind::Bridge(bridge) => {
+                let forward = bridge.receive(now, port, &frame);
+                let for_bridge = frame.destination().is_some_and(is_bpdu);
+                match forward {
+                    Forward::Flood => self.flood(now, device, port, frame),
+                    Forward::To(target) => {
+                        let station = stations[target as usize];
+                        self.offer(now, station, frame);
+                    }
+                    Forward::Filter => {}
+                }
+                if for_bridge {
+                    self.send_bpdus(now, device);
+                }
             }
+            DeviceKind::Hub => self.flood(now, device, port, frame),
+            DeviceKind::Source(source) => source.handle_frame(&frame),
             DeviceKind::Host(_) => {
-                self.with_host(now, device, |host, io| host.handle_frame(io, port, frame));
-                return;
+                self.with_host(now, device, |host, io| host.handle_frame(io, port, &frame));
             }
-            DeviceKind::Hub => 0..ports,
-            DeviceKind::Bridge(bridge) => match bridge.receive(now, port, frame) {
-                Forward::Flood => 0..ports,
-                Forward::To(target) => target..target + 1,
-                Forward::Filter => 0..0,
-            },
-        };
-        for target in targets.filter(|&target| target != port) {
+        }
+    }
+
+    /// Sends a frame out of all ports that forward but the one it came in at.
+    fn flood(&mut self, now: SimTime, device: DeviceId, port: u32, frame: Frame) {
+        let ports = self.devices[device.0 as usize].stations.len() as u32;
+        let mut held = None;
+        for target in (0..ports).filter(|&target| target != port) {
             let Device { kind, stations } = &self.devices[device.0 as usize];
             let station = stations[target as usize];
-            if !matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
+            if matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
+                continue;
+            }
+            // The last copy is the frame itself.
+            if let Some(station) = held.replace(station) {
                 self.offer(now, station, frame.clone());
             }
         }
-        if frame.destination().is_some_and(is_bpdu) {
-            self.send_bpdus(now, device);
+        if let Some(station) = held {
+            self.offer(now, station, frame);
         }
     }
 }
