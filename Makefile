@@ -41,9 +41,9 @@ bench: build ## Run the micro-benches (they report, they never fail)
 bench-guests: image ## Measure boot, shell round trip and start skew of virtual machines (2 minutes)
 	$(CARGO) bench --bench guests
 
-bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 20 minutes; QUICK=1: 2)
+bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 20 minutes; QUICK=1: 2; VIRTUAL=1: virtual time only)
 	$(CARGO) build --release --example bare --example echo
-	$(CARGO) bench --bench peers -- $(if $(QUICK),--quick)
+	$(CARGO) bench --bench peers -- $(if $(QUICK),--quick) $(if $(VIRTUAL),--only-virtual)
 
 bench-overload: build ## Offer three times the critical load for a minute: what arrives, memory, accounts
 	$(CARGO) bench --bench peers -- overload

@@ -8,8 +8,12 @@
 //! *Critical* is the largest offered load with at least 99 % delivered, found by doubling and
 //! bisection, in hop-packets per second: end-to-end rate × (nodes − 1).
 //!
-//! Usage: `make bench-peers`, or `cargo bench --bench peers -- [--quick] [--nodes 2,10,32]
-//! [--rounds N] [--seconds N] [--out DIR]`; further measurements are sub-commands (`--help`).
+//! Virtual time stands beside ns-3's default simulator (`ns3_virtual.cc`): the same chains of CSMA
+//! links and bridges, in hop-packets per second of wall time.
+//!
+//! Usage: `make bench-peers`, or `cargo bench --bench peers -- [--quick] [--only-virtual]
+//! [--nodes 2,10,32] [--rounds N] [--seconds N] [--out DIR]`; further measurements are sub-commands
+//! (`--help`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +29,7 @@ mod measure;
 mod overload;
 mod plot;
 mod repeat;
+mod simulation;
 
 /// Measure Tapestry beside its peers.
 #[derive(Parser)]
@@ -32,6 +37,9 @@ struct Args {
     /// One round, short runs: a smoke test, not a measurement
     #[arg(long)]
     quick: bool,
+    /// Measure virtual time only
+    #[arg(long)]
+    only_virtual: bool,
     /// Chain lengths
     #[arg(long, value_delimiter = ',', default_values_t = [2, 10, 32])]
     nodes: Vec<usize>,
@@ -78,10 +86,11 @@ fn main() -> Result<()> {
     if let Some(Other::Repeat(repeat)) = &args.other {
         return repeat.measure(&args.out);
     }
-    let systems = systems(&args.out)?;
+    let systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
     if let Some(Other::Overload(overload)) = &args.other {
         return overload.measure(&systems, &args.out);
     }
+    let simulators = simulation::simulators(&args.out, if args.quick { 20_000 } else { 200_000 })?;
     let mut table: BTreeMap<(String, &'static str), (usize, &'static str, Vec<f64>)> =
         BTreeMap::new();
     let mut order = 0;
@@ -95,6 +104,12 @@ fn main() -> Result<()> {
     let mut near: BTreeMap<(&'static str, usize), f64> = BTreeMap::new();
     for round in 1..=args.rounds {
         println!("round {round} of {}", args.rounds);
+        for nodes in SIMULATED_NODES {
+            for simulator in &simulators {
+                let hops = (simulator.run)(nodes)?;
+                note(format!("simulated, N = {nodes}"), simulator.name, "hop-packets/s", hops);
+            }
+        }
         for &nodes in &args.nodes {
             for system in &systems {
                 if nodes == 2 && system.name == "tapestry, 2 workers" {
@@ -138,19 +153,26 @@ fn main() -> Result<()> {
     print_medians(&figures);
     let json = args.out.join("peers.json");
     std::fs::write(&json, serde_json::to_string_pretty(&figures)?)?;
-    let svg = args.out.join("peers.svg");
-    plot::critical(&figures, &svg)?;
-    println!("\nwritten: {} and {}", json.display(), svg.display());
+    println!("\nwritten: {}", json.display());
+    if !args.only_virtual {
+        let svg = args.out.join("peers.svg");
+        plot::critical(&figures, &svg)?;
+        println!("written: {}", svg.display());
+    }
     Ok(())
 }
 
-/// Medians, each with its ratio to the bare forwarder's.
+/// Lengths of the chains in virtual time.
+const SIMULATED_NODES: [u32; 2] = [10, 32];
+
+/// Medians, each with its ratio to the yardstick's: the bare forwarder, in virtual time ns-3.
 fn print_medians(figures: &[Figure]) {
-    println!("\n{:<28} {:<22} {:>14}  {:>8}", "figure (median)", "system", "", "to bare");
+    println!("\n{:<28} {:<22} {:>14}  {:>8}", "figure (median)", "system", "", "ratio");
     for figure in figures {
         let bare = figures
             .iter()
-            .find(|f| f.system == "bare forwarder" && f.what == figure.what)
+            .filter(|f| ["bare forwarder", "ns-3, virtual"].contains(&f.system))
+            .find(|f| f.what == figure.what)
             .map(|f| f.median);
         let ratio = bare.map_or(String::new(), |bare| format!("{:.2}", figure.median / bare));
         println!(

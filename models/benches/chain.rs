@@ -4,8 +4,10 @@
 //! `make bench-peers` measures the same chains beside ns-3.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use tapestry_core::{DataRate, SimTime, Streams};
-use tapestry_models::{LinkConfig, Network, NetworkBuilder, Schedule, udp_frame};
+use tapestry_core::SimTime;
+
+#[path = "chain/network.rs"]
+mod chain;
 
 /// Datagrams sent each time.
 const DATAGRAMS: u64 = 10_000;
@@ -16,7 +18,7 @@ fn chains(c: &mut Criterion) {
         group.throughput(Throughput::Elements(DATAGRAMS * u64::from(nodes - 1)));
         group.bench_function(format!("{nodes}-nodes"), |b| {
             b.iter_batched_ref(
-                || chain(nodes - 1),
+                || chain::network(nodes - 1, DATAGRAMS),
                 |network| {
                     network.run_until(SimTime::MAX).expect("frames end");
                     assert!(network.poll_timeout().is_none());
@@ -26,35 +28,6 @@ fn chains(c: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// A chain of so many links with a source at one end and a sink at the other.
-fn chain(links: u32) -> Network {
-    let mut builder = NetworkBuilder::new(Streams::new(1, 0));
-    let ports: Vec<_> = (0..links)
-        .map(|i| {
-            let rate = DataRate::from_bits_per_sec(10_000_000_000);
-            let config = LinkConfig { rate, ..LinkConfig::csma(format!("l{i}"), 2) };
-            let link = builder.link(config).expect("names are unique");
-            [0, 1].map(|station| builder.port(link, station).expect("there are two stations"))
-        })
-        .collect();
-    let end = |n| ([2, 0, 0, 0, 0, n], format!("10.0.0.{n}:5001").parse().expect("an address"));
-    let schedule = Schedule::Periodic {
-        start: SimTime::ZERO,
-        // A little longer than a frame lasts on the wire, so that no queue builds up.
-        interval: SimTime::from_nanos(1_300),
-        count: DATAGRAMS,
-        frame: udp_frame(end(1), end(2), 1_470),
-    };
-    builder.source("n0", schedule, ports[0][0]).expect("a free port");
-    for pair in ports.windows(2) {
-        builder.bridge(&[pair[0][1], pair[1][0]]).expect("free ports");
-    }
-    // One frame the other way, from which the bridges learn.
-    let hello = Schedule::Listed(vec![(SimTime::ZERO, udp_frame(end(2), end(1), 18))]);
-    builder.source("sink", hello, ports[ports.len() - 1][1]).expect("a free port");
-    builder.build()
 }
 
 criterion_group!(benches, chains);

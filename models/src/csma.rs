@@ -148,18 +148,22 @@ impl Csma {
         let (now, rate) = (cx.now, self.rate);
         let this = &mut self.stations[station];
         if let Transmitter::Gap(end) = this.state
-            && this.queue.is_empty()
+            && this.queue.len() == 0
             && end < cx.position
         {
+            // As its event would have, had a frame waited: the transmitter finds the queue empty,
+            // which disciplines take note of.
+            let nothing = this.queue.dequeue(end.time(), |_, _| {});
+            debug_assert!(nothing.is_none());
             this.state = Transmitter::Ready;
         }
         let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
         if this.state != Transmitter::Ready {
-            let was_empty = this.queue.is_empty();
+            let was_empty = this.queue.len() == 0;
             this.queue.enqueue(now, rate, frame, report);
             if let Transmitter::Gap(end) = this.state
                 && was_empty
-                && !this.queue.is_empty()
+                && this.queue.len() > 0
             {
                 cx.start_reserved(end, station, Timer::TransmitReady);
             }
@@ -233,7 +237,7 @@ impl Csma {
         let end = cx.reserve_timer(gap);
         let this = &mut self.stations[station];
         this.state = Transmitter::Gap(end);
-        if !this.queue.is_empty() {
+        if this.queue.len() > 0 {
             cx.start_reserved(end, station, Timer::TransmitReady);
         }
     }

@@ -26,6 +26,7 @@ pub(crate) enum Event {
 }
 
 /// What a channel waits for at a station.
+#[expect(clippy::enum_variant_names, reason = "ns-3's names")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The last bit has been sent.

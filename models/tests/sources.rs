@@ -60,19 +60,10 @@ fn listed_frames_leave_at_their_instants_and_hosts_take_them() {
     assert!(network.source(source).unwrap().received().frames > 0);
 }
 
-/// The time in which 10,000 frames cross nine hops, and what 10,000 hosts need. Figures only.
+/// What 10,000 hosts need. Figures only.
 #[test]
 #[ignore = "a measurement: run it alone, in release"]
 fn figures() {
-    let start = std::time::Instant::now();
-    let mut network = chain(9, SimTime::from_nanos(1_300), 500_000);
-    network.run_until(SimTime::from_secs(10)).unwrap();
-    let received = network.source(DeviceId(1)).unwrap().received().frames;
-    let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{received} frames, {:.2} million hop-packets/s",
-        received as f64 * 9.0 / seconds / 1e6
-    );
     for hosts in [1_000_usize, 10_000] {
         let start = std::time::Instant::now();
         let before = resident_kib();
