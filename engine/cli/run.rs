@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use tapestry_core::{ByteCount, SimTime, SyncPolicy};
+use tapestry_guests::schedule;
 use tapestry_lab::control;
 use tapestry_lab::lab::{Captures, LabOptions};
 use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
@@ -178,8 +179,12 @@ fn in_real_time(spec: RunSpec, dir: RunDir, progress: &Arc<Progress>) -> anyhow:
     // From here on this is another process, inside the lab's namespaces; the one the user started
     // waits for it in `enter`.
     sandbox::enter()?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    schedule::register_control_thread();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(schedule::register_control_thread)
+        .enable_all()
+        .build()?;
     let results = runtime.block_on(run(spec, dir, listener, Box::new(Arc::clone(progress))));
     // Blocking helpers of the runtime are not waited for: the namespace ends them.
     runtime.shutdown_background();

@@ -65,7 +65,8 @@ async fn boot(index: usize) -> Result<(Guest, Shell), Failure> {
     };
     let mut guest = Guest::start(spec).await?;
     let console = guest.take_console().ok_or("the console is taken")?;
-    let options = LoginOptions { console_log: None, timeout: Duration::from_mins(2) };
+    let options =
+        LoginOptions { console_log: None, timeout: Duration::from_mins(2), emulator: None };
     let shell = Shell::login(&node, console, os, &options).await?;
     Ok((guest, shell))
 }

@@ -6,5 +6,6 @@ pub mod image;
 pub mod netns;
 pub mod os;
 pub mod qemu;
+pub mod schedule;
 pub mod shell;
 pub mod task;

@@ -49,7 +49,7 @@ async fn boot() -> Option<(Guest, Shell)> {
     };
     let mut guest = Guest::start(spec).await.expect("QEMU starts");
     let console = guest.take_console().expect("first taker");
-    let options = LoginOptions { console_log: None, timeout: PATIENCE };
+    let options = LoginOptions { console_log: None, timeout: PATIENCE, emulator: None };
     let shell = Shell::login("n0", console, os, &options).await.expect("a shell");
     Some((guest, shell))
 }

@@ -137,7 +137,7 @@ fn system(
 }
 
 fn options() -> LoginOptions {
-    LoginOptions { timeout: Duration::from_mins(1), console_log: None }
+    LoginOptions { timeout: Duration::from_mins(1), console_log: None, emulator: None }
 }
 
 #[tokio::test]

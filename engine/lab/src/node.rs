@@ -292,7 +292,8 @@ async fn start_qemu(
         })?;
     }
     let console = guest.take_console().expect("a new guest still has its console");
-    match login(ground, &node.name, console, prepared.os, boot_timeout).await {
+    let emulator = Some(guest.pid());
+    match login(ground, &node.name, console, prepared.os, boot_timeout, emulator).await {
         Ok(shell) => Ok((Machine::Qemu(guest), shell)),
         Err(error) => {
             let machine = Machine::Qemu(guest);
@@ -326,7 +327,7 @@ async fn start_netns(
     let (netns, stream) = NetnsNode::start(program, &spec, network.as_fd()).await?;
     let init = netns.init_pid();
     ground.events.emit(&Event::NodeStarted { node: node.name.clone(), kind: "netns".into() });
-    let shell = login(ground, &node.name, stream, &os::PLAIN, LOGIN)
+    let shell = login(ground, &node.name, stream, &os::PLAIN, LOGIN, None)
         .await
         .map_err(|error| NodeError::Login { error, post_mortem: None })?;
     Ok((Machine::Netns { init, node: tokio::sync::Mutex::new(Some(netns)) }, shell))
@@ -338,9 +339,10 @@ async fn login(
     stream: tokio::net::UnixStream,
     os: &'static Os,
     timeout: Duration,
+    emulator: Option<u32>,
 ) -> Result<Shell, LoginError> {
     let log = ground.directory.join("console").join(format!("{node}.log"));
-    let options = LoginOptions { console_log: Some(log), timeout };
+    let options = LoginOptions { console_log: Some(log), timeout, emulator };
     Shell::login(node, stream, os, &options).await
 }
 

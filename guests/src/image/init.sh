@@ -50,8 +50,8 @@ if read -r type < /sys/class/tty/ttyS1/type && [ "$type" != 0 ]; then
     done &
 fi 2>/dev/null
 
-# Short lines reach the shell in one piece: its port interrupts when the receiver is as good as full.
-echo 14 > /sys/class/tty/ttyS0/rx_trig_bytes
+# The byte that starts a command is told at once, not after the time of four characters.
+echo 1 > /sys/class/tty/ttyS0/rx_trig_bytes
 
 echo "tapestry: ready"
 while :; do

@@ -232,7 +232,7 @@ impl Guest {
         drop(spec.nics);
 
         let pid = child.id().unwrap_or_default();
-        super::slice::shorten(pid);
+        crate::schedule::shorten_slices(pid);
         let stderr = Tail::default();
         let pipe = child.stderr.take().expect("standard error is piped");
         let pump = tokio::spawn(pump(pipe, stderr.clone(), spec.stderr_log));

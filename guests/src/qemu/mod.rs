@@ -15,7 +15,6 @@ mod command_line;
 mod exit;
 mod guest;
 mod qmp;
-mod slice;
 mod stderr;
 #[cfg(test)]
 mod tests;

@@ -34,8 +34,6 @@ pub const COMMAND_BYTES: usize = 120 << 10;
 /// Output of a background command kept in the guest; what comes later is discarded.
 pub const BACKGROUND_BYTES: u64 = 16 << 20;
 
-/// Bytes at which a 16550 receiver interrupts at the latest; the guest image sets it so.
-const RECEIVER_BYTES: usize = 14;
 /// Payload bytes of one line: with its head well under 1 KiB.
 const PIECE_BYTES: usize = 960;
 const PROGRAM: &str = include_str!("agent.sh");
@@ -94,14 +92,9 @@ pub(super) fn pieces(text: &str) -> Vec<String> {
 }
 
 /// The line that brings the only piece of a command and starts it.
-///
-/// The length is padded so that the line fills a serial port's receiver a whole number of times: it
-/// holds what does not back for four characters' time.
 pub(super) fn whole(piece: &str) -> Option<String> {
     let payload = piece.strip_prefix("c 0 ")?.strip_suffix('\n')?;
-    let line = format!("r {} {payload}\n", payload.len());
-    let pad = line.len().next_multiple_of(RECEIVER_BYTES) - line.len();
-    Some(format!("r {}{}", "0".repeat(pad), &line[2..]))
+    Some(format!("r {} {payload}\n", payload.len()))
 }
 
 fn push_piece(pieces: &mut Vec<String>, payload: &mut String) {

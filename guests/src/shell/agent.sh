@@ -26,8 +26,10 @@ f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 # has children. $1 is that key, $2 c and the number, $3 v.
 # r LENGTH TEXT: all of a command, to start. c INDEX TEXT: a piece. Empty, or g LENGTHS: start.
 # x: do not. k, p: as below.
+# Until then its input and output are the console: a redirection in the released path costs time.
 g='o=$1 n=$2 v=$3 a= c= j=0 t=0 s=
-f() { printf "\036%s %s\037" $o "$1" >&9; }
+exec 7>&1 <&8 >&9
+f() { printf "\036%s %s\037" $o "$1"; }
 f armed
 d() {
 c=$p
@@ -35,13 +37,14 @@ case $p in
 *\\*) c=$(printf %b. "$p") && c=${c%.} ;;
 esac
 }
-while IFS= read -r l <&8; do
+while IFS= read -r l; do
 case $l in
+"") f "start $$"; c=$a s=1; break ;;
 "r "*)
 p=${l#r }
 i=${p%% *}
 p=${p#* }
-[ $i -eq ${#p} ] && d && s=1 && break
+[ $i -eq ${#p} ] && d && s=1 && f "start $$" && break
 f huh ;;
 "c "*)
 p=${l#c }
@@ -53,17 +56,16 @@ d
 a=$a$c j=$((j+1)) t=$((t+${#l}))
 fi
 f "ack $i ${#l}" ;;
-"" | "g $t") c=$a s=1; break ;;
+"g $t") f "start $$"; c=$a s=1; break ;;
 x) break ;;
 "k "*) set -- $l; kill -$2 -$3 || kill -$2 $3 ;;
 p) f pong ;;
 *) f huh ;;
 esac
 done
-[ $s ] && f "start $$"
 for i in $v; do echo "$n p$$"; done >&3
 [ $s ] || exit 125
-exec 3>&- 8<&- 9>&- </dev/null 2>&1
+exec >&7 2>&1 3>&- 7>&- 8<&- 9>&- </dev/null
 unset -f f d
 set --
 eval "unset o n j t s l p i c a v

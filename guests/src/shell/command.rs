@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ use super::agent::BACKGROUND_BYTES;
 use super::driver::Request;
 use super::frame::Key;
 use super::handle::Shell;
+use super::line::StartLine;
 use super::machine::Lost;
 use super::output::{Collector, Output};
 
@@ -179,13 +181,18 @@ pub struct Armed {
 impl Armed {
     /// Starts the command: writes the byte before it returns, unless the stream is full.
     pub fn release(self) -> Running {
-        let written = self.write();
+        let written = self.write(None);
         self.note(written)
     }
 
     /// The byte alone. To release many, write all bytes first: the notes wake other threads.
-    pub(crate) fn write(&self) -> bool {
-        self.inner.shell.write_release()
+    pub(crate) fn write(&self, line: Option<&Arc<StartLine>>) -> bool {
+        self.inner.shell.write_release(line)
+    }
+
+    /// Whether its guest can be held at a [`StartLine`].
+    pub(crate) fn can_be_held(&self) -> bool {
+        self.inner.shell.emulator().is_some()
     }
 
     /// Tells the shell's driver of the release, and whether it still has to write the byte.

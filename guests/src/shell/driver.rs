@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::command::{Finished, Started};
 use super::frame::Key;
+use super::line::StartLine;
 use super::machine::{Event, Lost, Machine, Start};
 use super::output::Collector;
 use crate::console::Console;
@@ -31,6 +32,10 @@ pub(super) struct Shared {
     /// One command at a time; the driver holds the permit of the command in progress.
     pub(super) slot: Arc<Semaphore>,
     pub(super) next_token: AtomicU64,
+    /// The process that runs the guest, if it can be held at a start line.
+    pub(super) emulator: Option<u32>,
+    /// Where the command that was just released meets those of other guests.
+    line: Mutex<Option<Arc<StartLine>>>,
     writer: Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     /// A line was written in part: nothing may be written behind its back.
     is_mid_line: AtomicBool,
@@ -83,13 +88,27 @@ impl Sink {
 
 impl Shared {
     /// Writes the releasing byte now, if the stream takes it.
-    pub(super) fn write_release(&self) -> bool {
+    pub(super) fn write_release(&self, line: Option<&Arc<StartLine>>) -> bool {
         let mut writer = self.writer();
         if self.is_mid_line.load(Ordering::Acquire) {
             return false;
         }
+        *self.line() = line.cloned();
         let mut context = Context::from_waker(Waker::noop());
         matches!(Pin::new(&mut *writer).poll_write(&mut context, b"\n"), Poll::Ready(Ok(1)))
+    }
+
+    /// The command that was released has begun to say that it starts.
+    fn reach_line(&self) {
+        if let Some(line) = self.line().take()
+            && let Some(emulator) = self.emulator
+        {
+            line.arrived(emulator);
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Option<Arc<StartLine>>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, Box<dyn AsyncWrite + Send + Unpin>> {
@@ -105,6 +124,7 @@ pub(super) fn spawn<S>(
     stream: S,
     os: &'static Os,
     console: Console,
+    emulator: Option<u32>,
 ) -> (Arc<Shared>, mpsc::UnboundedSender<Request>, watch::Receiver<Status>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
@@ -114,6 +134,8 @@ where
         node: node.to_owned(),
         slot: Arc::new(Semaphore::new(1)),
         next_token: AtomicU64::new(0),
+        emulator,
+        line: Mutex::new(None),
         writer: Mutex::new(Box::new(writer)),
         is_mid_line: AtomicBool::new(false),
     });
@@ -166,8 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                     match read {
                         Ok(0) | Err(_) => self.machine.handle_closed(),
                         Ok(length) => {
-                            self.console.append(&burst[..length]);
                             self.machine.handle_input(&burst[..length], now);
+                            if self.machine.is_starting() {
+                                self.shared.reach_line();
+                            }
+                            self.console.append(&burst[..length]);
                         }
                     }
                     self.publish_events(now);
@@ -254,10 +279,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                     self.machine.cancel(now);
                 }
             }
-            Event::Started { process, number, close } => {
+            Event::Started { at, process, number, close } => {
+                self.shared.reach_line();
                 sink.armed.take().map(|armed| armed.send(()));
-                sink.started_at = Some(now);
-                let start = Started { at: now, process, number, close };
+                sink.started_at = Some(at);
+                let start = Started { at, process, number, close };
                 sink.started.take().map(|started| started.send(start));
             }
             Event::Output(bytes) => sink.collector.push(&bytes),

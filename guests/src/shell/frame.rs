@@ -64,6 +64,11 @@ impl Scanner {
         self.held.extend_from_slice(bytes);
     }
 
+    /// Whether what may be the beginning of a frame is held back.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// The next part, given the keys expected now; `None` when more bytes are needed to tell.
     pub(super) fn next_part(&mut self, keys: &[Key]) -> Option<Part> {
         let mut from = 0;

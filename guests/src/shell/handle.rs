@@ -14,6 +14,7 @@ use super::command::{
     Armed, Background, CommandError, Finished, RunOptions, Running, brief, collector, tail,
 };
 use super::driver::{Request, Shared, Sink, Status, spawn};
+use super::line::StartLine;
 use super::machine::{Lost, Start};
 use crate::console::Console;
 use crate::os::Os;
@@ -25,6 +26,9 @@ pub struct LoginOptions {
     pub console_log: Option<PathBuf>,
     /// Longest time until commands can be run (the guest's boot included).
     pub timeout: Duration,
+    /// The process that runs the guest, if it may be stopped for the milliseconds in which the other
+    /// guests of a task start.
+    pub emulator: Option<u32>,
 }
 
 /// Why a node has no shell.
@@ -99,7 +103,7 @@ impl Shell {
             path: log.map(Path::to_path_buf).unwrap_or_default(),
             source,
         })?;
-        let (shared, requests, status) = spawn(node, stream, os, console.clone());
+        let (shared, requests, status) = spawn(node, stream, os, console.clone(), options.emulator);
         let mut shell = Self { shared, requests, status, console };
         let ready = async {
             let status = shell.status.wait_for(|s| s.ready || s.lost.is_some()).await;
@@ -235,9 +239,14 @@ impl Shell {
         let _ = self.requests.send(request);
     }
 
+    /// The process that runs the guest, if it can be held at a start line.
+    pub(super) fn emulator(&self) -> Option<u32> {
+        self.shared.emulator
+    }
+
     /// Writes the releasing byte now, if the stream takes it.
-    pub(super) fn write_release(&self) -> bool {
-        self.shared.write_release()
+    pub(super) fn write_release(&self, line: Option<&Arc<StartLine>>) -> bool {
+        self.shared.write_release(line)
     }
 
     pub(super) fn background_end(&self, number: u32) -> Option<(u8, Instant)> {

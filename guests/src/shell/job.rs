@@ -180,7 +180,7 @@ impl Job {
         }
     }
 
-    /// A frame with one of the process's keys, or one of the session.
+    /// A frame with one of the process's keys, or one of the session, that began to arrive at `now`.
     pub(super) fn handle_frame(&mut self, key: Key, words: &[&str], now: Instant) -> Vec<Next> {
         let Some(ticket) = self.ticket else {
             return Vec::new();
@@ -188,7 +188,9 @@ impl Job {
         let is_me = |number: &str| number.parse() == Ok(ticket.number);
         if key == ticket.close {
             return match words {
-                ["end", status] => status.parse().map_or_else(|_| Vec::new(), |s| self.ended(s)),
+                ["end", status] => {
+                    status.parse().map_or_else(|_| Vec::new(), |s| self.ended(s, now))
+                }
                 _ => Vec::new(),
             };
         }
@@ -198,7 +200,7 @@ impl Job {
             // Said by the process itself, so it has not started.
             ["huh"] if key == ticket.open => self.repeat_delivery(now),
             ["busy", number, process] if is_me(number) => self.started(process, now),
-            ["gone", number, _] if is_me(number) => self.died(),
+            ["gone", number, _] if is_me(number) => self.died(now),
             _ => Vec::new(),
         }
     }
@@ -312,7 +314,7 @@ impl Job {
         self.ask_at = now + self.wait;
         self.overdue = self.start.timeout.map(|timeout| now + timeout);
         let Ticket { number, close, .. } = ticket;
-        let mut next = vec![Next::Event(Event::Started { process, number, close })];
+        let mut next = vec![Next::Event(Event::Started { at: now, process, number, close })];
         if self.ending.is_some() {
             next.extend(self.signal("TERM"));
         }
@@ -322,11 +324,11 @@ impl Job {
         next
     }
 
-    fn ended(&mut self, status: u8) -> Vec<Next> {
+    fn ended(&mut self, status: u8, now: Instant) -> Vec<Next> {
         let mut next = Vec::new();
         match self.phase {
             Phase::Waiting | Phase::Sending { .. } if !self.is_told_to_start() => {
-                return self.died();
+                return self.died(now);
             }
             Phase::Running { .. } => {
                 let held = self.cooked.as_mut().map(Cooked::rest);
@@ -337,7 +339,7 @@ impl Job {
             }
             // The opening frame was lost; or the process was killed while it waited, and another
             // must not get the byte that may be on its way.
-            _ => next.extend(self.unseen_start()),
+            _ => next.extend(self.unseen_start(now)),
         }
         next.push(Next::Event(Event::Ended {
             status,
@@ -348,10 +350,10 @@ impl Job {
     }
 
     /// The process ended before it started the command.
-    fn died(&mut self) -> Vec<Next> {
+    fn died(&mut self, now: Instant) -> Vec<Next> {
         if self.is_told_to_start() {
             // A background command; how it ended is told apart from its start.
-            let mut next: Vec<Next> = self.unseen_start().into_iter().collect();
+            let mut next: Vec<Next> = self.unseen_start(now).into_iter().collect();
             next.push(Next::Done);
             return next;
         }
@@ -364,9 +366,9 @@ impl Job {
         vec![Next::Again]
     }
 
-    fn unseen_start(&self) -> Option<Next> {
+    fn unseen_start(&self, now: Instant) -> Option<Next> {
         let Ticket { number, close, .. } = self.ticket?;
-        let started = Event::Started { process: 0, number, close };
+        let started = Event::Started { at: now, process: 0, number, close };
         (!matches!(self.phase, Phase::Running { .. })).then_some(Next::Event(started))
     }
 

@@ -43,6 +43,8 @@ pub enum Event {
     Armed,
     /// The command's process is about to run the text.
     Started {
+        /// When the opening frame began to arrive.
+        at: Instant,
         /// Its process, leader of its session; 0 if it could not be made (the status tells).
         process: u32,
         /// Its number; names the output file of a background command.
@@ -114,6 +116,8 @@ pub struct Machine {
     keys: Box<dyn FnMut() -> Key + Send>,
     filter: Option<Filter>,
     scanner: Scanner,
+    /// When the first bytes of what may be a frame arrived; the rest has yet to.
+    torn_since: Option<Instant>,
     watch: Watch,
     suspicion: Option<Suspicion>,
     /// Lines for background commands, held until it is clear who reads them.
@@ -155,6 +159,7 @@ impl Machine {
             keys,
             filter: os.kernel_records.then(Filter::default),
             scanner: Scanner::default(),
+            torn_since: None,
             watch: Watch::new(os),
             suspicion: None,
             signals: Vec::new(),
@@ -227,6 +232,7 @@ impl Machine {
             self.login(|login| login.handle_record(record));
             self.suspect(now, |watch| watch.line(record));
         }
+        let mut torn_since = self.torn_since.take();
         self.scanner.feed(&text);
         loop {
             let mut keys = vec![self.load, self.session];
@@ -237,10 +243,23 @@ impl Machine {
             }
             match self.scanner.next_part(&keys) {
                 None => break,
-                Some(Part::Text(text)) => self.on_text(text, now),
-                Some(Part::Frame(key, body)) => self.on_frame(key, &body, now),
+                Some(Part::Text(text)) => {
+                    torn_since = None;
+                    self.on_text(text, now);
+                }
+                Some(Part::Frame(key, body)) => {
+                    let began = torn_since.take().unwrap_or(now);
+                    self.on_frame(key, &body, began, now);
+                }
             }
         }
+        self.torn_since = self.scanner.is_torn().then(|| torn_since.unwrap_or(now));
+    }
+
+    /// Whether the released command has begun to say that it starts.
+    pub fn is_starting(&self) -> bool {
+        let phase = self.job.as_ref().map(Job::phase);
+        self.torn_since.is_some() && matches!(phase, Some(Phase::Armed | Phase::Released))
     }
 
     /// The stream ended.
@@ -305,7 +324,8 @@ impl Machine {
         }
     }
 
-    fn on_frame(&mut self, key: Key, body: &str, now: Instant) {
+    /// A frame that began to arrive at `began`.
+    fn on_frame(&mut self, key: Key, body: &str, began: Instant, now: Instant) {
         let words: Vec<&str> = body.split(' ').collect();
         if key == self.load {
             if words == ["load"] {
@@ -332,7 +352,7 @@ impl Machine {
             self.take_news(news, now);
         }
         if let Some(job) = &mut self.job {
-            let next = job.handle_frame(key, &words, now);
+            let next = job.handle_frame(key, &words, began);
             self.follow(next, now);
         }
         // After the start that the job may have to tell.

@@ -20,6 +20,7 @@ mod frame;
 mod handle;
 mod job;
 mod kernel;
+pub(crate) mod line;
 mod login;
 pub mod machine;
 mod output;

@@ -14,6 +14,7 @@ use super::metrics::take_all;
 use super::outcome::{CommandOutcome, TaskError, TaskOutcome};
 use super::ready;
 use super::seat::{Seat, SeatArmed, SeatBackground, SeatRunning};
+use crate::shell::line::StartLine;
 use crate::shell::{RunOptions, Shell};
 
 /// What a task is doing, for a progress display.
@@ -304,11 +305,13 @@ type Results<T> = Vec<Result<T, TaskError>>;
 /// Releases back to back; gives the time from before the first byte to after the last.
 fn release(armed: Results<SeatArmed>) -> (Results<SeatRunning>, Option<Duration>) {
     let mut written = Vec::with_capacity(armed.len());
+    let line = StartLine::new(armed.iter().flatten().filter(|a| a.can_be_held()).count());
     let begun = Instant::now();
     for armed in &armed {
-        written.push(armed.as_ref().is_ok_and(SeatArmed::write));
+        written.push(armed.as_ref().is_ok_and(|armed| armed.write(&line)));
     }
     let span = begun.elapsed();
+    line.limit();
     let running: Results<SeatRunning> =
         armed.into_iter().zip(written).map(|(armed, written)| Ok(armed?.note(written)?)).collect();
     let some = running.iter().any(Result::is_ok);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::host::{HostCommand, HostShell};
+use crate::shell::line::StartLine;
 use crate::shell::{Armed, Background, CommandError, Finished, Output, RunOptions, Running, Shell};
 
 /// What a node's commands run on.
@@ -76,11 +77,16 @@ impl Seat {
 
 impl SeatArmed {
     /// Writes the releasing byte, where there is one; false if [`note`](Self::note) has to.
-    pub(super) fn write(&self) -> bool {
+    pub(super) fn write(&self, line: &Arc<StartLine>) -> bool {
         match self {
-            Self::Shell(armed) => armed.write(),
+            Self::Shell(armed) => armed.write(Some(line)),
             Self::Host { .. } => false,
         }
+    }
+
+    /// Whether its guest can be held at the start line.
+    pub(super) fn can_be_held(&self) -> bool {
+        matches!(self, Self::Shell(armed) if armed.can_be_held())
     }
 
     /// The rest of the release.

@@ -59,7 +59,8 @@ pub async fn node(name: &str) -> (Shell, Node) {
         .expect("sh runs");
     near.set_nonblocking(true).expect("a socket");
     let stream = UnixStream::from_std(near).expect("registered");
-    let options = LoginOptions { console_log: None, timeout: Duration::from_secs(30) };
+    let options =
+        LoginOptions { console_log: None, timeout: Duration::from_secs(30), emulator: None };
     let shell = Shell::login(name, stream, &os::PLAIN, &options)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
@@ -84,7 +85,11 @@ pub fn for_each_shell(test: impl AsyncFn(Shell)) {
         let runtime = tokio::runtime::Runtime::new().expect("runtime");
         runtime.block_on(async {
             let (pty, mut child) = spawn_on_pty(program, &arguments, bin.path());
-            let options = LoginOptions { console_log: None, timeout: Duration::from_secs(30) };
+            let options = LoginOptions {
+                console_log: None,
+                timeout: Duration::from_secs(30),
+                emulator: None,
+            };
             let shell = Shell::login("n0", pty, linux(), &options)
                 .await
                 .unwrap_or_else(|error| panic!("{command}: {error}"));
