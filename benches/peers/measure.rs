@@ -31,6 +31,7 @@ pub(crate) fn systems(out: &Path) -> Result<Vec<System>> {
     let mut systems = vec![
         System { delays: true, ..system("tapestry, 1 worker", &["--workers", "1"]) },
         System { delays: true, ..system("tapestry, 2 workers", &["--workers", "2"]) },
+        System { delays: true, ..system("tapestry, epoll", &["--workers", "1", "--io", "epoll"]) },
         system("bare forwarder", &["--forwarder", &bare.to_string_lossy()]),
     ];
     let ns3 = std::path::absolute(out)?.join("ns3_chain");

@@ -15,7 +15,7 @@ use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
 use tapestry_lab::sandbox;
 use tapestry_lab::virtual_time;
-use tapestry_realtime::{CaptureSpec, CaptureTarget};
+use tapestry_realtime::{CaptureSpec, CaptureTarget, IoChoice};
 
 use crate::files::FileArgs;
 use crate::progress::{Progress, Verbosity};
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Pin the workers to these CPUs, in turn
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     pin: Vec<usize>,
+    /// How workers move frames to and from network interfaces
+    #[arg(long, value_enum, default_value_t = Io::Auto)]
+    io: Io,
     /// Capture a link into captures/ as pcapng: all, LINK, LINK:NODE or LINK:NODE:INTERFACE
     #[arg(long = "capture", value_name = "WHAT")]
     captures: Vec<CaptureTarget>,
@@ -85,6 +88,27 @@ enum Time {
     Virtual,
 }
 
+/// How workers move frames to and from network interfaces.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Io {
+    /// `io_uring` where the kernel offers it, else epoll
+    Auto,
+    /// `io_uring` or nothing (Linux 6.7)
+    Uring,
+    /// One system call a frame
+    Epoll,
+}
+
+impl From<Io> for IoChoice {
+    fn from(io: Io) -> Self {
+        match io {
+            Io::Auto => Self::Auto,
+            Io::Uring => Self::Uring,
+            Io::Epoll => Self::Epoll,
+        }
+    }
+}
+
 impl Args {
     fn options(&self) -> LabOptions {
         LabOptions {
@@ -95,6 +119,7 @@ impl Args {
             workers: self.workers.map_or(0, usize::from),
             realtime_priority: self.realtime_priority,
             pin_to: self.pin.clone(),
+            io: self.io.into(),
             captures: Captures {
                 targets: self.captures.clone(),
                 snap_length: self.snap_length.unwrap_or(CaptureSpec::SNAP_LENGTH),

@@ -15,8 +15,8 @@ use tapestry_guests::os::{self, Os};
 use tapestry_guests::shell::RunOptions;
 use tapestry_guests::task::{HostShell, run_on_host};
 use tapestry_realtime::{
-    CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, Snapshot,
-    SpinPolicy, StartError, WallClock,
+    CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, IoChoice,
+    Snapshot, SpinPolicy, StartError, WallClock,
 };
 use tapestry_topologies::resolved::{NodeIndex, NodeKind, Qemu, Topology};
 use tokio::sync::Semaphore;
@@ -89,6 +89,8 @@ pub struct LabOptions {
     pub realtime_priority: Option<u8>,
     /// CPUs that workers are pinned to.
     pub pin_to: Vec<usize>,
+    /// How workers move frames to and from network interfaces.
+    pub io: IoChoice,
     /// The virtual time at which a run ends at the latest; of no meaning in real time.
     pub until: Option<SimTime>,
     /// What is captured.
@@ -231,6 +233,7 @@ impl Lab {
                     spin: SpinPolicy::default(),
                     realtime_priority: options.realtime_priority,
                     pin_to: options.pin_to.clone(),
+                    io: options.io,
                     captures: options.captures.specs(&topology, &directory.join("captures")),
                     devices,
                     ..DataPlaneConfig::new(WallClock::start(), links)

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Pid, access};
 use tapestry_guests::image;
-use tapestry_realtime::CaptureTarget;
+use tapestry_realtime::{CaptureTarget, IoChoice};
 use tapestry_topologies::resolved::{Attach, NodeKind, Topology};
 
 use crate::forwarder::ForwarderError;
@@ -118,6 +118,7 @@ pub fn virtual_time_refusals(topology: &Topology, options: &LabOptions) -> Vec<R
         ("--workers", options.workers != 0),
         ("--realtime-priority", options.realtime_priority.is_some()),
         ("--pin", !options.pin_to.is_empty()),
+        ("--io", options.io != IoChoice::Auto),
         ("--forwarder", options.forwarder.is_some()),
     ] {
         if given {
