@@ -89,6 +89,34 @@ fn no_frame_costs_an_allocation() {
     }
 }
 
+/// The same with everything that can go wrong on a link.
+#[test]
+fn impairments_cost_no_allocation() {
+    use tapestry_core::link::{Chance, Corruption, Jitter, LinkParameters, Loss, Slots, Unit};
+    let half = Chance::independent("50%".parse().unwrap());
+    let delay = SimTime::from_millis(2);
+    let parameters = LinkParameters {
+        jitter: Some(Jitter::uniform(delay)),
+        loss: Some(Loss::independent("10%".parse().unwrap())),
+        duplicate: Some(half),
+        corrupt: Some(Corruption { chance: half, per: Unit::Frame, bits: 4 }),
+        slots: Some(Slots { min: delay, max: delay, frames: None, bytes: None }),
+        ..LinkParameters::new(DataRate::from_bits_per_sec(100_000_000), delay)
+    };
+    let both = Box::new([parameters.clone(), parameters]);
+    let mut network =
+        chain(&LinkConfig { parameters: Some(both), ..LinkConfig::point_to_point("l") });
+    let mut pool = FramePool::new(2_048, 1_000);
+    // How many frames are under way at most is a matter of chance: the first rounds find it.
+    for round in 0..8 {
+        traffic(&mut network, &mut pool, SimTime::from_secs(round));
+    }
+    let before = allocations();
+    let left = traffic(&mut network, &mut pool, SimTime::from_secs(8));
+    assert!(left > 500, "only {left} frames came through");
+    assert_eq!(allocations() - before, 0, "for {left} frames");
+}
+
 /// Two hosts on a link, the first sending UDP to the second.
 #[test]
 fn no_datagram_of_a_host_costs_an_allocation() {
