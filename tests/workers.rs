@@ -108,3 +108,36 @@ fn a_cpu_that_is_not_there_is_named() {
     let ended = place.run_with(LAB, &["--pin", "1023"]);
     ended.expect(2).says(&["--pin 1023", "choose from"]);
 }
+
+/// Whether a `tapestry` of this machine holds the device that keeps cores awake.
+fn cores_are_awake() -> bool {
+    let processes = std::fs::read_dir("/proc").expect("proc is mounted").flatten();
+    let ours = processes.filter(|process| {
+        let name = std::fs::read_to_string(process.path().join("comm"));
+        name.is_ok_and(|name| name.trim() == "tapestry")
+    });
+    let mut files = ours.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok());
+    files.any(|mut files| {
+        files.any(|file| {
+            let target = file.and_then(|file| std::fs::read_link(file.path()));
+            target.is_ok_and(|target| target.ends_with("cpu_dma_latency"))
+        })
+    })
+}
+
+#[test]
+fn cores_stay_awake_for_as_long_as_the_run_lasts() {
+    if !have_root() {
+        return;
+    }
+    if !std::path::Path::new("/dev/cpu_dma_latency").exists() {
+        not_tested("this kernel has no /dev/cpu_dma_latency");
+        return;
+    }
+    let place = Place::new();
+    let mut run = place.begin_with(LAB, &["--cores-awake"]);
+    run.wait_for_event("task-started", "stay");
+    assert!(cores_are_awake());
+    drop(run);
+    common::wait_for("the device to be given back", || (!cores_are_awake()).then_some(()));
+}

@@ -13,6 +13,8 @@ pub(crate) struct System {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Whether it can delay frames.
     pub(crate) delays: bool,
+    /// Only its round-trip times are of interest.
+    pub(crate) times_only: bool,
 }
 
 /// What can be measured here; says what cannot and why.
@@ -22,6 +24,7 @@ pub(crate) fn systems(out: &Path) -> Result<Vec<System>> {
         arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         environment: Vec::new(),
         delays: false,
+        times_only: false,
     };
     let bare = Path::new("target/release/examples/bare");
     if !bare.exists() {
@@ -32,6 +35,11 @@ pub(crate) fn systems(out: &Path) -> Result<Vec<System>> {
         System { delays: true, ..system("tapestry, 1 worker", &["--workers", "1"]) },
         System { delays: true, ..system("tapestry, 2 workers", &["--workers", "2"]) },
         System { delays: true, ..system("tapestry, epoll", &["--workers", "1", "--io", "epoll"]) },
+        System {
+            delays: true,
+            times_only: true,
+            ..system("tapestry, cores awake", &["--workers", "1", "--cores-awake"])
+        },
         system("bare forwarder", &["--forwarder", &bare.to_string_lossy()]),
     ];
     let ns3 = std::path::absolute(out)?.join("ns3_chain");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use tapestry_core::{ByteCount, SimTime, SyncPolicy};
 use tapestry_guests::schedule;
+use tapestry_lab::awake::CoresAwake;
 use tapestry_lab::control;
 use tapestry_lab::lab::{Captures, LabOptions};
 use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
@@ -50,6 +51,9 @@ pub(crate) struct Args {
     /// Run the workers at this SCHED_FIFO priority (1-99)
     #[arg(long, value_name = "PRIORITY", value_parser = clap::value_parser!(u8).range(1..=99))]
     realtime_priority: Option<u8>,
+    /// Let idle cores poll instead of sleep: more exact times, full power drawn (root only)
+    #[arg(long)]
+    cores_awake: bool,
     /// Pin the workers to these CPUs, in turn
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     pin: Vec<usize>,
@@ -118,6 +122,7 @@ impl Args {
             until: self.until,
             workers: self.workers.map_or(0, usize::from),
             realtime_priority: self.realtime_priority,
+            cores_awake: self.cores_awake,
             pin_to: self.pin.clone(),
             io: self.io.into(),
             captures: Captures {
@@ -199,6 +204,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
 
 /// Runs in a sandbox, which this process becomes the parent of.
 fn in_real_time(spec: RunSpec, dir: RunDir, progress: &Arc<Progress>) -> anyhow::Result<Results> {
+    let _awake = if spec.options.cores_awake { Some(CoresAwake::new()?) } else { None };
     let (listener, address) = control::listen()?;
     dir.announce(&address)?;
     // From here on this is another process, inside the lab's namespaces; the one the user started

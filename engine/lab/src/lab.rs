@@ -87,6 +87,8 @@ pub struct LabOptions {
     pub workers: usize,
     /// `SCHED_FIFO` priority of the workers.
     pub realtime_priority: Option<u8>,
+    /// Idle cores poll instead of sleeping (see [`crate::awake`]).
+    pub cores_awake: bool,
     /// CPUs that workers are pinned to.
     pub pin_to: Vec<usize>,
     /// How workers move frames to and from network interfaces.

@@ -7,6 +7,7 @@
 //! Assumes Linux with namespaces; as root, or as a user who may make user namespaces.
 
 pub mod assemble;
+pub mod awake;
 pub mod compare;
 pub mod configure;
 pub mod control;

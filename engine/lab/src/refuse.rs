@@ -117,6 +117,7 @@ pub fn virtual_time_refusals(topology: &Topology, options: &LabOptions) -> Vec<R
         ("--sync", options.sync.is_some()),
         ("--workers", options.workers != 0),
         ("--realtime-priority", options.realtime_priority.is_some()),
+        ("--cores-awake", options.cores_awake),
         ("--pin", !options.pin_to.is_empty()),
         ("--io", options.io != IoChoice::Auto),
         ("--forwarder", options.forwarder.is_some()),
