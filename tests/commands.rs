@@ -327,6 +327,30 @@ fn background_commands_go_on_until_they_are_stopped() {
 }
 
 #[test]
+fn a_background_command_that_ends_otherwise_than_expected_is_a_failure() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    let lab = |status: &str| {
+        format!(
+            "nodes:\n  a: {{ kind: netns }}\ntasks:\n  - name: t\n    run:\n      a:\n\
+             \x20       - {{ name: server, background: true, command: exit 7{status} }}\n\
+             \x20       - sleep 0.3\n"
+        )
+    };
+    let ended = place.run(&lab("")).expect(1);
+    let results = ended.results();
+    says(&results.errors(), &["task t", "exit 7", "status 7, expected 0"]);
+    // It is listed with the task that started it.
+    let commands = results.task("t")["commands"].as_array().expect("a list").clone();
+    assert!(commands.iter().any(|c| c["name"] == "server" && c["status"] == 7), "{commands:?}");
+    for status in [", status: 7", ", status: any"] {
+        Place::new().run(&lab(status)).expect(0);
+    }
+}
+
+#[test]
 fn a_background_command_that_is_not_ready_is_named() {
     if !have_root() {
         return;

@@ -84,6 +84,50 @@ fn a_disk_that_fills_up_is_told_and_leaves_no_result() {
 }
 
 #[test]
+fn an_output_that_did_not_fit_is_a_failure_though_there_is_room_again() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    let text = "nodes:\n  a: { kind: netns }\ntasks:\n  - { name: t, run: { a: \"yes | head -c 3000000\" } }\n";
+    let lab = place.file("lab.yaml", text);
+    let disk = place.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // The disk has room for results, and for a third of the output.
+    let script = format!(
+        "mount -t tmpfs -o size=1500k tmpfs {disk}\n\
+         head -c 400000 /dev/zero > {disk}/filler\n\
+         (while ! [ -s {disk}/run/outputs/t.a.out ]; do sleep 0.05; done; sleep 0.5; rm {disk}/filler) &\n\
+         {program} run {lab} --out {disk}/run; code=$?\n\
+         cp -r {disk}/run {kept}; exit $code",
+        disk = disk.display(),
+        program = env!("CARGO_BIN_EXE_tapestry"),
+        lab = lab.display(),
+        kept = place.path("out").display(),
+    );
+    let mut command = Command::new("unshare");
+    let flags = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
+    command.args([flags, "sh", "-c", &script]);
+    let ended = place.start(command).end();
+    assert_ne!(ended.code(), 0, "{}\n{}", ended.text(), ended.stderr);
+    let said = format!("{}{}", ended.text(), ended.stderr);
+    says(&said, &["No space left on device"]);
+}
+
+#[test]
+fn a_full_standard_output_is_told() {
+    let place = Place::new();
+    place.file("lab.yaml", ONE);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapestry"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    command.arg("schema").stdout(full);
+    let output = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    says(&String::from_utf8_lossy(&output.stderr), &["standard output", "No space left"]);
+}
+
+#[test]
 fn no_room_at_all_is_told_at_once() {
     if !have_root() {
         return;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($words)*);
+        $crate::said(writeln!(std::io::stdout(), $($words)*));
     }};
 }
 
@@ -76,6 +76,17 @@ enum Verb {
 const USAGE: u8 = 2;
 /// Exit status when the run or an assertion failed.
 const FAILED: u8 = 1;
+
+/// What became of a line on standard output: a full disk must not pass for success.
+fn said(written: std::io::Result<()>) {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            tell!("error: standard output: {error}");
+            std::process::exit(i32::from(FAILED));
+        }
+        _ => {}
+    }
+}
 
 fn main() -> ExitCode {
     if let Some(code) = run::node_helper() {

@@ -164,10 +164,13 @@ pub(crate) fn suggestion<'a>(
     const LISTED: usize = 24;
     // Comparing a megabyte with every known word would take quadratic time for no insight.
     const LONGEST: usize = 64;
+    // Likewise thousands of nodes, each time one of them is misspelt.
+    const COMPARED: usize = 500;
     let known: Vec<&str> = known.into_iter().collect();
-    if word.len() <= LONGEST {
+    if !word.is_empty() && word.len() <= LONGEST {
         let near = known
             .iter()
+            .take(COMPARED)
             .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
             .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
             .min_by_key(|(distance, _)| *distance);

@@ -272,11 +272,9 @@ fn command(
     let background_is_lost = reader.lost > before;
     let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
     let is_lost = reader.lost > before;
-    for (key, applies, needed) in [
-        ("ready", background, "background"),
-        ("timeout", !background, "foreground"),
-        ("status", !background, "foreground"),
-    ] {
+    for (key, applies, needed) in
+        [("ready", background, "background"), ("timeout", !background, "foreground")]
+    {
         if let Some(yaml) = yaml.get(key).filter(|_| !applies && !background_is_lost) {
             let wrong = report(format!("`{key}` is for {needed} commands"));
             reader.problems.add(yaml.span, wrong.expected("not for this command"));
@@ -298,8 +296,7 @@ fn command(
         ready,
         timeout,
         expect_status: match status.as_deref() {
-            // A background command is ended by a signal and has no status of its own.
-            None if background => None,
+            // One in the background that is stopped has no status of its own; the others count.
             None => Some(0),
             Some(status) => status.parse().ok(),
         },

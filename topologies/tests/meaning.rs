@@ -220,7 +220,7 @@ expect: ["${e > d}", "${b == 0}"]
     assert_eq!(serve.text, "serve $PORT ${HOME}");
     assert!(
         serve.background
-            && serve.expect_status.is_none()
+            && serve.expect_status == Some(0)
             && serve.ready.as_deref() == Some("listening")
     );
     let commands: Vec<_> =

@@ -106,10 +106,14 @@ pub(crate) async fn tasks(
             check(&task.expect, Some(&task.name), &scope, events, &mut known);
         }
     }
-    for error in runner.finish().await {
-        known.lock().errors.push(error);
-    }
+    let left = runner.finish().await;
     let mut known = known.lock();
+    for leftover in left {
+        known.errors.extend(leftover.error);
+        if let Some(task) = known.tasks.iter_mut().find(|task| task.name == leftover.task) {
+            task.commands.push(leftover.report);
+        }
+    }
     for (name, derived) in &topology.metrics {
         match expression::evaluate(&derived.expression, &scope) {
             Ok(value) => match value.as_f64() {

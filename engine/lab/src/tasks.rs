@@ -35,9 +35,19 @@ pub(crate) trait Executor {
     /// Runs one task to its end.
     async fn run(&mut self, task: &Task) -> Done;
 
-    /// Ends what still runs in the background; a sentence for each command that had ended by itself
-    /// otherwise than expected.
-    async fn finish(self) -> Vec<String>;
+    /// Ends what still runs in the background.
+    async fn finish(self) -> Vec<Leftover>;
+}
+
+/// A command that ran in the background to the end of the run.
+#[derive(Debug)]
+pub struct Leftover {
+    /// The task that started it.
+    pub task: String,
+    /// What became of it.
+    pub report: CommandReport,
+    /// Why it counts as failed, if it had ended by itself otherwise than expected.
+    pub error: Option<String>,
 }
 
 impl Executor for Tasks {
@@ -45,7 +55,7 @@ impl Executor for Tasks {
         Tasks::run(self, task).await
     }
 
-    async fn finish(self) -> Vec<String> {
+    async fn finish(self) -> Vec<Leftover> {
         Tasks::finish(self).await
     }
 }
@@ -78,16 +88,19 @@ impl Tasks {
         Done::new(outcome, &reasons)
     }
 
-    /// Ends what still runs in the background. Returns a sentence for each command that had ended
-    /// by itself otherwise than expected.
-    pub async fn finish(mut self) -> Vec<String> {
-        let mut errors = Vec::new();
-        for command in self.runner.finish(&|_| {}).await {
-            if !command.is_ok() {
-                errors.push(self.why(&command).await);
+    /// Ends what still runs in the background.
+    pub async fn finish(mut self) -> Vec<Leftover> {
+        for (name, node) in &self.nodes {
+            if let Some(why) = node.shell.0.console().log_error() {
+                tracing::warn!("console/{name}.log is incomplete: {why}");
             }
         }
-        errors
+        let mut left = Vec::new();
+        for command in self.runner.finish(&|_| {}).await {
+            let error = if command.is_ok() { None } else { Some(self.why(&command).await) };
+            left.push(Leftover::new(command, error));
+        }
+        left
     }
 
     /// Why a command counts as failed, with how its node ended if it did.
@@ -100,6 +113,17 @@ impl Tasks {
             why = format!("{why}\n{end}");
         }
         why
+    }
+}
+
+impl Leftover {
+    /// From what became of the command, and why it counts as failed if it does.
+    pub(crate) fn new(command: CommandOutcome, why: Option<String>) -> Self {
+        let task = command.task.clone();
+        let error = why.map(|why| format!("task {task}: {why}"));
+        // When its task began is no longer known.
+        let report = CommandReport { start_seconds: None, ..report(0, command) };
+        Self { task, report, error }
     }
 }
 

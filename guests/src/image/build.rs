@@ -75,7 +75,8 @@ impl std::fmt::Display for Progress {
             Self::Cached => f.write_str("the image is there and fits"),
             Self::Resolving => f.write_str("finding out which packages are needed"),
             Self::Fetching { packages, bytes } => {
-                write!(f, "fetching {packages} packages ({} MB)", bytes.div_ceil(1_000_000))
+                let plural = if *packages == 1 { "" } else { "s" };
+                write!(f, "fetching {packages} package{plural} ({} MB)", bytes.div_ceil(1_000_000))
             }
             Self::Unpacking => f.write_str("unpacking"),
             Self::Writing => f.write_str("writing kernel and initial RAM disk"),
@@ -319,7 +320,8 @@ fn user_land(
     tree.insert("usr/bin/sh".into(), symlink("dash"));
     let missing = tree::add_needed(&mut tree, &libraries);
     if !missing.is_empty() {
-        tracing::warn!(?missing, "libraries that no package has");
+        // Plug-ins need them that nobody here uses; a program that cannot start says so itself.
+        tracing::debug!(?missing, "libraries that no package has");
     }
     // The C library opens the first by name when a thread is cancelled; programs name the second
     // by its path (`PT_INTERP`), a link to the file that libraries need by name.

@@ -111,8 +111,12 @@ impl CommandOutcome {
         self.signal = signal(status);
     }
 
-    /// Notes what it wrote.
+    /// Notes what it wrote; if its file is incomplete, the command counts as failed.
     pub fn set_output(&mut self, output: Output) {
+        if let Some(why) = &output.file_error {
+            let (node, file, why) = (self.node.clone(), self.file_name(), why.clone());
+            self.error = Some(TaskError::OutputFile { node, file, why });
+        }
         self.output_bytes = output.total;
         self.output_truncated = output.is_truncated;
         self.output = output;
@@ -173,6 +177,18 @@ pub enum TaskError {
         command: String,
         /// The node.
         node: NodeIndex,
+    },
+    /// The file with the whole output is incomplete.
+    #[error(
+        "node `{node}`: outputs/{file} is incomplete: {why}; make room for the run directory, or choose another with --out"
+    )]
+    OutputFile {
+        /// The node.
+        node: String,
+        /// The file's name.
+        file: String,
+        /// What the system says.
+        why: String,
     },
     /// `ready:` is not a regular expression.
     #[error("command `{command}`: `ready:` is not a regular expression: {source}")]

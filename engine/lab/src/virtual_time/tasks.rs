@@ -14,7 +14,7 @@ use tapestry_models::CommandId;
 use tapestry_topologies::resolved::{Command, NodeIndex, Task, Topology};
 
 use super::simulation::Simulation;
-use crate::tasks::{Done, Executor, why};
+use crate::tasks::{Done, Executor, Leftover, why};
 
 /// How long a command may take to end after it was asked to; then its status stays unknown.
 const GRACE: SimTime = SimTime::from_secs(10);
@@ -63,9 +63,13 @@ impl Executor for VirtualTasks<'_> {
         Done::new(outcome, &reasons)
     }
 
-    async fn finish(mut self) -> Vec<String> {
-        let ended = self.stop_background(|_| true).await;
-        ended.iter().filter(|command| !command.is_ok()).map(why).collect()
+    async fn finish(mut self) -> Vec<Leftover> {
+        let ended = self.stop_background(|_| true).await.into_iter();
+        let leftover = |command: CommandOutcome| {
+            let error = (!command.is_ok()).then(|| why(&command));
+            Leftover::new(command, error)
+        };
+        ended.map(leftover).collect()
     }
 }
 
