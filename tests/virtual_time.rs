@@ -301,6 +301,135 @@ tasks: [{ name: ping, run: { a: ping -c 1 10.0.0.2 } }]
 }
 
 #[test]
+fn a_loop_of_bridges_with_spanning_tree_carries_each_frame_once() {
+    let place = Place::new();
+    // The bridges forward after two forward delays of 15 s.
+    let topology = "
+nodes: { a: { kind: host }, b: { kind: host }, \"s[0-2]\": { kind: bridge, stp: true } }
+links:
+  - { ring: \"s[0-2]\" }
+  - { pair: [a, s0], ipv4: 10.0.0.0/24 }
+  - { pair: [b, s1], ipv4: 10.0.0.0/24 }
+tasks:
+  - { name: early, run: { a: { command: ping -c 1 -W 1 b, status: 1 } } }
+  - { name: settle, run: { a: sleep 31 } }
+  - { name: ping, run: { a: ping -c 3 b } }
+";
+    let results = simulate(&place, topology, &[]).expect(0).results().passed();
+    let output = results.output("ping", "a");
+    assert!(output.contains("3 received, 0% packet loss"), "{output}");
+    // With three equal bridges the lowest address is the root, whose links all forward; a higher
+    // priority makes another the root, and the ping takes the other way round.
+    let frames = |topology: &str, link: &str| {
+        let results = simulate(&Place::new(), topology, &[]).expect(0).results().passed();
+        let links = results.0["links"].as_array().expect("links").clone();
+        let link = links.iter().find(|found| found["name"] == link).expect("the link");
+        let delivered =
+            |end: usize| link["endpoints"][end]["station"]["delivered"]["frames"].as_u64();
+        delivered(0).expect("a number") + delivered(1).expect("a number")
+    };
+    let other = topology.replace(
+        "s[0-2]\": { kind: bridge, stp: true }",
+        "s[0-1]\": { kind: bridge, stp: true }, s2: { kind: bridge, stp: true, priority: 4096 }",
+    );
+    let between = "s0--s1";
+    assert!(frames(topology, between) > frames(&other, between), "priority makes no difference");
+}
+
+#[test]
+fn sources_send_at_their_instants_and_replay_captures() {
+    let place = Place::new();
+    let listed = "
+nodes:
+  g:
+    kind: source
+    frames:
+      - { at: 1s, every: 100ms, count: 10, size: 100B }
+      - { at: 3s, hex: 'ffffffffffff 020000000009 88b5 cafe' }
+      - { at: 4s, size: 600B }
+  s: { kind: source }
+links: [{ pair: [g, s], channel: point-to-point, delay: 5ms, rate: 8Mbit/s, mtu: 300 }]
+";
+    let ended = simulate(&place, listed, &["--capture", "g--s:s"]).expect(0);
+    let results = ended.results().passed();
+    let station = |end: usize| results.0["links"][0]["endpoints"][end]["station"].clone();
+    assert_eq!(station(0)["offered"]["frames"], 12);
+    assert_eq!(station(0)["tx_dropped"]["too-long"], 1);
+    assert_eq!(station(1)["delivered"], serde_json::json!({ "frames": 11, "bytes": 1016 }));
+    // The last frame leaves at 4 s, but not over this link.
+    assert_eq!(results.0["virtual_seconds"], 4.0);
+
+    // What was captured, another source sends at the same pace: first frame first.
+    let capture = results.0["captures"][0]["files"][0].as_str().expect("a file").to_owned();
+    let again = Place::new();
+    fs::copy(place.path("out").join(capture), again.path("heard.pcapng")).expect("a capture");
+    let replayed = listed.replace(
+        &listed[listed.find("    frames:").expect("frames")..listed.find("  s: ").expect("s")],
+        "    pcap: heard.pcapng\n",
+    );
+    let results = simulate(&again, &replayed, &[]).expect(0).results().passed();
+    let sent = &results.0["links"][0]["endpoints"][0]["station"];
+    assert_eq!(sent["offered"], serde_json::json!({ "frames": 11, "bytes": 1016 }));
+    // From the first frame to the last: 2 s less what the lengths make, and 5 ms of delay.
+    let end = results.0["virtual_seconds"].as_f64().expect("a time");
+    assert!((2.0..2.006).contains(&end), "{end}");
+}
+
+#[test]
+fn sources_take_part_in_real_time() {
+    if !have_root() {
+        return;
+    }
+    let topology = "
+nodes:
+  g: { kind: source, frames: [{ at: 100ms, every: 10ms, count: 20, size: 100B }] }
+  h: { kind: host }
+links: [{ pair: [g, h], delay: 5ms }]
+";
+    let results = Place::new().run(&patient(topology)).expect(0).results().passed();
+    let received = &results.0["links"][0]["endpoints"][1]["station"]["delivered"];
+    assert_eq!(*received, serde_json::json!({ "frames": 20, "bytes": 2000 }));
+}
+
+#[test]
+fn routers_run_commands() {
+    let place = Place::new();
+    let topology = "
+nodes:
+  a: { kind: host, routes: [{ to: default, via: 10.0.0.2 }] }
+  r: { kind: router, init: ip addr show }
+  b: { kind: host, routes: [{ to: default, via: 10.0.1.1 }] }
+links:
+  - { pair: [a, r], delay: 1ms, ipv4: 10.0.0.0/24 }
+  - { pair: [r, b], delay: 1ms, ipv4: 10.0.1.0/24 }
+tasks:
+  - name: look
+    run: { r: 'ip route && ping -c 1 a && ping -c 1 b && true' }
+  - name: cut
+    run: { r: ip link set eth1 down }
+  - name: lost
+    run: { a: { command: ping -c 1 -W 1 10.0.1.2, status: 1 } }
+";
+    let results = simulate(&place, topology, &[]).expect(0).results().passed();
+    assert!(results.output("look", "r").contains("10.0.1.0/24 dev eth1"));
+}
+
+#[test]
+fn a_simulation_has_no_nodes_to_reach() {
+    let place = Place::new();
+    let topology = format!(
+        "{TWO}\ntasks: [{{ name: long, run: {{ a: ping -q -i 0.001 b }}, timeout: 100000h }}]\n"
+    );
+    let mut run = place.begin_with(&topology, &["--time", "virtual"]);
+    run.wait_for_event("task-started", "long");
+    for verb in [&["exec", "out", "a", "true"][..], &["attach", "out", "a"], &["top", "out"]] {
+        place.call(verb).expect(1).says(&["virtual time", "task", "--time realtime"]);
+    }
+    run.signal(nix::sys::signal::Signal::SIGINT);
+    run.end().expect(130);
+}
+
+#[test]
 fn what_cannot_be_simulated_is_refused_by_name() {
     let place = Place::new();
     let mixed = "

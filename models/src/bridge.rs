@@ -21,9 +21,50 @@ use tapestry_core::SimTime;
 use crate::Frame;
 use stp::{BPDU_ADDRESS, SpanningTree};
 
+/// What a bridge does beyond learning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// An address not seen for longer than this is forgotten.
+    pub ageing: SimTime,
+    /// The spanning tree protocol, if the bridge takes part in it.
+    pub stp: Option<SpanningTreeConfig>,
+}
+
+/// How a bridge takes part in the spanning tree protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanningTreeConfig {
+    /// The bridge's own hardware address: among bridges of one priority the lowest becomes root.
+    pub mac: [u8; 6],
+    /// The bridge with the lowest priority becomes root.
+    pub priority: u16,
+}
+
+impl BridgeConfig {
+    /// An address is kept for 300 seconds (IEEE 802.1D-2004, table 7-5).
+    pub const AGEING: SimTime = SimTime::from_secs(300);
+}
+
+impl Default for BridgeConfig {
+    /// Without spanning tree.
+    fn default() -> Self {
+        Self { ageing: Self::AGEING, stp: None }
+    }
+}
+
+impl SpanningTreeConfig {
+    /// The priority of a bridge that was given none (IEEE 802.1D-1998, table 8-4).
+    pub const PRIORITY: u16 = 0x8000;
+
+    /// A bridge of default priority.
+    pub const fn new(mac: [u8; 6]) -> Self {
+        Self { mac, priority: Self::PRIORITY }
+    }
+}
+
 /// A learning bridge: remembers behind which port an address was last seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bridge {
+    ageing: SimTime,
     entries: Vec<Entry>,
     /// Place of each address in `entries`; only looked up, never iterated over.
     places: HashMap<[u8; 6], u32, BuildHasherDefault<AddressHasher>>,
@@ -78,14 +119,21 @@ pub(crate) enum Forward {
 }
 
 impl Bridge {
-    /// An address not seen for this long is forgotten.
-    const AGEING: SimTime = SimTime::from_secs(300);
     /// Addresses remembered; beyond that unknown ones are flooded.
     const ADDRESSES: usize = 8_192;
 
-    /// A bridge with this hardware address that runs the spanning tree protocol on so many ports.
-    pub(crate) fn with_spanning_tree(mac: [u8; 6], ports: usize) -> Self {
-        Self { stp: Some(Box::new(SpanningTree::new(mac, ports))), ..Self::default() }
+    /// A bridge with so many ports.
+    pub(crate) fn new(config: &BridgeConfig, ports: usize) -> Self {
+        let stp =
+            |stp: SpanningTreeConfig| Box::new(SpanningTree::new(stp.mac, stp.priority, ports));
+        Self {
+            ageing: config.ageing,
+            entries: Vec::new(),
+            places: HashMap::default(),
+            latest: [0; 2],
+            filtered: 0,
+            stp: config.stp.map(stp),
+        }
     }
 
     /// Whether frames may leave by a port.
@@ -111,7 +159,8 @@ impl Bridge {
     }
 
     fn ageing(&self) -> SimTime {
-        self.stp.as_ref().and_then(|stp| stp.ageing()).unwrap_or(Self::AGEING)
+        let short = self.stp.as_ref().and_then(|stp| stp.ageing());
+        short.map_or(self.ageing, |short| short.min(self.ageing))
     }
 
     /// Frames that were not forwarded because their destination is on the side they came from, or
@@ -166,7 +215,7 @@ impl Bridge {
             return;
         }
         if self.entries.len() >= Self::ADDRESSES {
-            self.entries.retain(|entry| now - entry.seen <= Self::AGEING);
+            self.entries.retain(|entry| now - entry.seen <= self.ageing);
             let places = self.entries.iter().zip(0..);
             self.places = places.map(|(entry, place)| (entry.address, place)).collect();
             if self.entries.len() >= Self::ADDRESSES {
@@ -215,7 +264,7 @@ mod tests {
 
     #[test]
     fn learns_forwards_filters_and_forgets() {
-        let mut bridge = Bridge::default();
+        let mut bridge = Bridge::new(&BridgeConfig::default(), 3);
         let at = SimTime::from_secs;
         assert_eq!(bridge.receive(at(0), 0, &frame(B, A)), Forward::Flood);
         assert_eq!(bridge.receive(at(1), 1, &frame(A, B)), Forward::To(0));
@@ -231,8 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_kept_as_long_as_configured() {
+        let config = BridgeConfig { ageing: SimTime::from_secs(2), stp: None };
+        let mut bridge = Bridge::new(&config, 2);
+        let at = SimTime::from_secs;
+        bridge.receive(at(0), 0, &frame(B, A));
+        assert_eq!(bridge.receive(at(2), 1, &frame(A, B)), Forward::To(0));
+        assert_eq!(bridge.receive(at(3), 1, &frame(A, B)), Forward::Flood);
+    }
+
+    #[test]
     fn the_table_is_bounded_and_room_comes_back_with_age() {
-        let mut bridge = Bridge::default();
+        let mut bridge = Bridge::new(&BridgeConfig::default(), 3);
         let address = |n: usize| [2, 0, 0, 0, (n >> 8) as u8, n as u8];
         for n in 0..=Bridge::ADDRESSES {
             bridge.receive(SimTime::ZERO, 0, &frame(ALL, address(n)));

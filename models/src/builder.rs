@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tapestry_core::{Mrg32k3a, SimTime, Streams};
 use thiserror::Error;
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, BridgeConfig};
 use crate::csma::{BackoffRandom, Csma};
 use crate::network::{Channel, Device, DeviceKind, Link, Network, Receiver, Station};
 use crate::point_to_point::PointToPoint;
@@ -68,6 +68,14 @@ pub enum BuildError {
     /// A host's configuration contradicts itself.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// A source has one link.
+    #[error("the source `{node}` has {ports} links; give it exactly one")]
+    SourcePorts {
+        /// The source.
+        node: String,
+        /// How many links it has.
+        ports: usize,
+    },
     /// There is no such port.
     #[error("there is no port {port}; use the ports of links that were added")]
     NoSuchPort {
@@ -176,19 +184,18 @@ impl NetworkBuilder {
         self.links.get(link.0 as usize)?.port(station)
     }
 
-    /// Puts a learning bridge on these stations, which cease to be ports.
+    /// Puts a learning bridge without spanning tree on these stations, which cease to be ports.
     pub fn bridge(&mut self, ports: &[PortId]) -> Result<DeviceId, BuildError> {
-        self.device(DeviceKind::Bridge(Bridge::default()), ports)
+        self.configured_bridge(&BridgeConfig::default(), ports)
     }
 
-    /// The same with a bridge that runs the spanning tree protocol under this hardware address,
-    /// which decides who is root and must be the bridge's own.
-    pub fn spanning_tree_bridge(
+    /// The same with a bridge of other settings.
+    pub fn configured_bridge(
         &mut self,
-        mac: [u8; 6],
+        config: &BridgeConfig,
         ports: &[PortId],
     ) -> Result<DeviceId, BuildError> {
-        self.device(DeviceKind::Bridge(Bridge::with_spanning_tree(mac, ports.len())), ports)
+        self.device(DeviceKind::Bridge(Bridge::new(config, ports.len())), ports)
     }
 
     /// Puts a hub (repeats every frame on all other stations) on these stations, which cease to
@@ -211,7 +218,20 @@ impl NetworkBuilder {
     }
 
     /// Puts a source of frames, which is also a sink, on this station, which ceases to be a port.
+    /// Its instants count from time zero.
     pub fn source(
+        &mut self,
+        name: impl Into<String>,
+        schedule: Schedule,
+        port: PortId,
+    ) -> Result<DeviceId, BuildError> {
+        let mut source = Source::new(name.into(), schedule);
+        source.start(SimTime::ZERO);
+        self.device(DeviceKind::Source(Box::new(source)), &[port])
+    }
+
+    /// The same with a source whose instants count from [`Network::start_sources`].
+    pub fn waiting_source(
         &mut self,
         name: impl Into<String>,
         schedule: Schedule,

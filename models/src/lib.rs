@@ -29,7 +29,7 @@ mod queue;
 mod source;
 mod trace;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, BridgeConfig, SpanningTreeConfig};
 pub use builder::{BuildError, NetworkBuilder};
 pub use counters::{Count, Counters, DropReason, Drops, Impaired, QueueCounters};
 pub use frame::{FillError, Frame, FramePool, LentBuffer};

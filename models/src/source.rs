@@ -50,6 +50,8 @@ impl Schedule {
 pub struct Source {
     name: String,
     schedule: Pending,
+    /// What its instants count from; unknown until it is started.
+    since: Option<SimTime>,
     sent: Count,
     received: Count,
 }
@@ -73,7 +75,7 @@ impl Source {
                 Pending::Periodic { next: start, interval, left: count, frame }
             }
         };
-        Self { name, schedule, sent: Count::default(), received: Count::default() }
+        Self { name, schedule, since: None, sent: Count::default(), received: Count::default() }
     }
 
     /// The node's name.
@@ -91,7 +93,19 @@ impl Source {
         self.received
     }
 
+    /// Counts its instants from `now`; false if they count from an earlier time already.
+    pub(crate) fn start(&mut self, now: SimTime) -> bool {
+        let first = self.since.is_none();
+        self.since.get_or_insert(now);
+        first
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<SimTime> {
+        self.since?.checked_add(self.next()?)
+    }
+
+    /// When the next frame leaves, from the start.
+    fn next(&self) -> Option<SimTime> {
         match &self.schedule {
             Pending::Listed(frames) => frames.front().map(|&(at, _)| at),
             Pending::Periodic { left: 0, .. } => None,

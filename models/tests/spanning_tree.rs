@@ -6,7 +6,8 @@ mod common;
 use common::{Lab, host, interface};
 use tapestry_core::{SimTime, Streams};
 use tapestry_models::{
-    DeviceId, HostBridge, HostConfig, LinkConfig, LinkId, NetworkBuilder, Schedule, udp_frame,
+    BridgeConfig, DeviceId, HostBridge, HostConfig, LinkConfig, LinkId, NetworkBuilder, Schedule,
+    SpanningTreeConfig, udp_frame,
 };
 
 /// A triangle of bridges, a source at one corner and sinks at the others.
@@ -22,7 +23,9 @@ fn a_triangle_forwards_each_frame_once() {
             .enumerate()
     {
         let ports = ends.map(|(id, station)| port(&builder, id, station));
-        builder.spanning_tree_bridge([2, 0, 0, 1, 0, n as u8], &ports).unwrap();
+        let stp = Some(SpanningTreeConfig::new([2, 0, 0, 1, 0, n as u8]));
+        let config = BridgeConfig { stp, ..BridgeConfig::default() };
+        builder.configured_bridge(&config, &ports).unwrap();
     }
     let address = |n: u8| ([2, 0, 0, 0, 0, n], format!("10.0.0.{n}:9").parse().unwrap());
     let broadcast = ([0xff; 6], "10.0.0.255:9".parse().unwrap());

@@ -29,19 +29,21 @@ pub(crate) struct Files {
     pub(crate) incomplete: bool,
 }
 
-/// The bytes of a file, or why it could not be read.
+/// The bytes of a file of text, or why it could not be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_at_most(path, MAX_FILE_BYTES)
+}
+
+/// The bytes of a file that has no more than `limit`, or why it could not be read.
+pub(crate) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let mut file = File::open(path).map_err(|error| error.to_string())?;
     if file.metadata().map_err(|error| error.to_string())?.is_dir() {
         return Err("it is a directory, not a file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.by_ref()
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20));
+    file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("it is larger than {} MiB", limit >> 20));
     }
     Ok(bytes)
 }

@@ -47,12 +47,21 @@ const EXPECT: Shape = Shape::OneOrMany(Scalar::Expression);
 const MTU: Shape = one(Scalar::Integer { min: 68, max: 65_535 });
 
 /// Node kinds, in the order of the reference.
-pub(crate) const KINDS: &[&str] = &["qemu", "netns", "host", "bridge", "hub", "router"];
+pub(crate) const KINDS: &[&str] = &["qemu", "netns", "host", "bridge", "hub", "router", "source"];
 const QEMU: &[&str] = &["qemu"];
 /// Kinds with a kernel of their own or a share of the host's.
 pub(crate) const SYSTEMS: &[&str] = &["qemu", "netns"];
 /// Kinds that run commands.
-pub(crate) const SHELLS: &[&str] = &["qemu", "netns", "host"];
+pub(crate) const SHELLS: &[&str] = &["qemu", "netns", "host", "router"];
+const BRIDGE_NODE: &[&str] = &["bridge"];
+const SOURCE: &[&str] = &["source"];
+/// Priority of a bridge (IEEE 802.1D-1998, 9.2.5).
+pub(crate) const PRIORITY: Shape = one(Scalar::Integer { min: 0, max: 65_535 });
+/// More frames than this in one source are a mistake, and would fill the memory.
+pub(crate) const MAX_SOURCE_FRAMES: u64 = 1_000_000;
+const COUNT: Shape = one(Scalar::Integer { min: 1, max: MAX_SOURCE_FRAMES as i64 });
+/// Below 1536 it would be a length (IEEE 802.3, 3.2.6).
+const ETHERTYPE: Shape = one(Scalar::Integer { min: 1_536, max: 65_535 });
 /// Kinds with network addresses.
 pub(crate) const ADDRESSED: &[&str] = &["qemu", "netns", "host", "router"];
 
@@ -225,6 +234,36 @@ pub(crate) static NODE: Object = Object {
             TEXTS,
             "Commands run in order after boot and configuration; each must exit 0.",
         ),
+        only(
+            BRIDGE_NODE,
+            "stp",
+            BOOL,
+            "Whether the bridge runs the spanning tree protocol; default false.",
+        ),
+        only(
+            BRIDGE_NODE,
+            "priority",
+            PRIORITY,
+            "Priority in the spanning tree protocol, where the lowest becomes root; default 32768.",
+        ),
+        only(
+            BRIDGE_NODE,
+            "ageing",
+            TIME,
+            "An address not seen for longer than this is forgotten; default 300s.",
+        ),
+        only(
+            SOURCE,
+            "frames",
+            Shape::List(&Shape::Object(&FRAME)),
+            "Frames and the instants at which they are sent.",
+        ),
+        only(
+            SOURCE,
+            "pcap",
+            TEXT,
+            "Capture file (pcap or pcapng), relative to this one, whose frames are sent at its pace.",
+        ),
         key("position", Shape::Position, "Place in metres."),
         only(
             SYSTEMS,
@@ -232,6 +271,25 @@ pub(crate) static NODE: Object = Object {
             TEXTS,
             "Files or directories in the node that are copied into the run directory at the end.",
         ),
+    ],
+};
+
+/// What a source sends once or repeatedly.
+pub(crate) static FRAME: Object = Object {
+    what: "a frame",
+    keys: &[
+        key(
+            "at",
+            TIME,
+            "When it is sent first, counted from when all nodes are ready; default 0ms.",
+        ),
+        key("every", TIME, "Time from one to the next."),
+        key("count", COUNT, "How often it is sent; default 1."),
+        key("hex", TEXT, "Its bytes in hexadecimal, without frame check sequence."),
+        key("size", one(Scalar::Bytes), "Its length, in place of `hex`: header and zeros."),
+        key("to", one(Scalar::Mac), "Destination of a frame with `size`; default broadcast."),
+        key("from", one(Scalar::Mac), "Source of a frame with `size`; default the interface's."),
+        key("ethertype", ETHERTYPE, "Type of a frame with `size`; default 34997 (0x88b5)."),
     ],
 };
 

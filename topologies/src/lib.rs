@@ -28,6 +28,7 @@ mod impairments;
 mod keys;
 mod links;
 mod nodes;
+mod pcap;
 mod preset;
 mod queue;
 mod read;

@@ -6,7 +6,9 @@
 //! type it names. A key that does not apply to the node's kind is an error, unless `kind` is an
 //! expression: then the node is written for several kinds and the others' keys are left aside.
 
+mod bridge;
 mod qemu;
+pub(crate) mod source;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -21,7 +23,7 @@ use crate::hosts::{Doubts, MAX_NODES};
 use crate::keys::{self, ADDRESSED};
 use crate::read::{Fields, Reader, one_or_many};
 use crate::resolve::{entries, section};
-use crate::resolved::{Bridge, IpNet, Ipv4Net, Ipv6Net, MacAddr, Node, NodeKind, Route};
+use crate::resolved::{Bridge, IpNet, Ipv4Net, Ipv6Net, MacAddr, Node, NodeKind, Route, Source};
 use crate::shape::Scalar;
 use crate::source::Span;
 use crate::template::has_expression;
@@ -232,9 +234,11 @@ fn resolve_node<'t>(
     let kind = match kind.as_str() {
         "netns" => NodeKind::Netns,
         "host" => NodeKind::Host,
-        "bridge" => NodeKind::Bridge,
+        "bridge" => NodeKind::Bridge(bridge::settings(reader, &fields)),
         "hub" => NodeKind::Hub,
         "router" => NodeKind::Router,
+        // Its frames may carry the address of its interface, which comes later.
+        "source" => NodeKind::Source(Source::default()),
         _ => NodeKind::Qemu(qemu::qemu(reader, &fields)),
     };
     let mut draft = Draft {

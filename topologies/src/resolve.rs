@@ -57,6 +57,7 @@ pub(crate) fn resolve(
     links::attach(&mut reader, &mut drafts, &mut links);
     addresses::assign(&mut reader, &mut drafts, &links);
     nodes::check_references(&mut reader, &drafts);
+    nodes::source::resolve(&mut reader, &mut drafts);
     let init: Vec<(usize, Option<&Yaml>)> =
         drafts.nodes.iter().map(|draft| (draft.index, draft.applicable("init"))).collect();
     let mut nodes: Vec<Node> = drafts.nodes.iter().map(|draft| draft.node.clone()).collect();

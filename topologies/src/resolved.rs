@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+mod device;
 mod queue;
 
 use indexmap::IndexMap;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tapestry_core::link::LinkParameters;
 use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
 
+pub use device::{BridgeSettings, FrameBytes, Source, SourceFrame};
 pub use queue::{Codel, FqCodel, Pie, Queue, QueueClass, QueueLimit, Red, RedUnit};
 
 /// Index into [`Topology::nodes`].
@@ -119,11 +121,13 @@ pub enum NodeKind {
     /// An in-process host (smoltcp).
     Host,
     /// An in-process learning bridge.
-    Bridge,
+    Bridge(BridgeSettings),
     /// An in-process repeater.
     Hub,
     /// An in-process router.
     Router,
+    /// An in-process source of frames.
+    Source(Source),
 }
 
 impl NodeKind {
@@ -133,9 +137,10 @@ impl NodeKind {
             Self::Qemu(_) => "qemu",
             Self::Netns => "netns",
             Self::Host => "host",
-            Self::Bridge => "bridge",
+            Self::Bridge(_) => "bridge",
             Self::Hub => "hub",
             Self::Router => "router",
+            Self::Source(_) => "source",
         }
     }
 }

@@ -80,7 +80,7 @@ fn the_chain_works_for_any_length_and_kind() {
             for node in &topology.nodes[1..count - 1] {
                 assert_eq!(node.interfaces.len(), 2);
                 assert!(
-                    matches!(node.kind, NodeKind::Bridge)
+                    matches!(node.kind, NodeKind::Bridge(_))
                         || node.bridges[0].ports == ["eth0", "eth1"]
                 );
             }

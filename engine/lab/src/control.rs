@@ -63,6 +63,16 @@ pub enum ControlError {
     /// The run is over.
     #[error("run {0} is not running: exec, attach and top need a living run")]
     NotRunning(String),
+    /// The run is a simulation.
+    #[error(
+        "run {run} is in virtual time: a simulation has no live nodes that exec, attach or top could \
+         reach. Put the command into a task of its file, or run the file with --time realtime; \
+         what the simulation found is in {run}/results.json when it has ended"
+    )]
+    Simulation {
+        /// The run.
+        run: String,
+    },
     /// The run takes no more requests.
     #[error("run {0} is ending and answers no more")]
     Ending(String),
@@ -126,6 +136,9 @@ impl Connection {
     /// Connects to a living run and sends the request.
     pub fn open(run: &Path, request: &Request) -> Result<Self, ControlError> {
         let shown = || run.display().to_string();
+        if rundir::is_simulation(run) {
+            return Err(ControlError::Simulation { run: shown() });
+        }
         let address = rundir::address(run).ok_or_else(|| ControlError::NotRunning(shown()))?;
         let connect = SocketAddr::from_abstract_name(&address)
             .and_then(|address| UnixStream::connect_addr(&address));

@@ -106,6 +106,9 @@ pub(crate) async fn tasks(
             check(&task.expect, Some(&task.name), &scope, events, &mut known);
         }
     }
+    if !broken {
+        runner.drain().await;
+    }
     let left = runner.finish().await;
     let mut known = known.lock();
     for leftover in left {

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tapestry_models::{
-    HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix, IpNetwork, LinkConfig,
+    BridgeConfig, Frame, HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix,
+    IpNetwork, LinkConfig, Schedule, SpanningTreeConfig,
 };
 use tapestry_realtime::DeviceKind;
-use tapestry_topologies::resolved::{Channel, Ipv4Net, Ipv6Net, Link, Node, NodeKind, Topology};
+use tapestry_topologies::resolved::{
+    Channel, Ipv4Net, Ipv6Net, Link, Node, NodeKind, Source, Topology,
+};
 
 use crate::configure::addresses_of;
 use crate::queue;
@@ -35,14 +38,32 @@ pub(crate) fn names(topology: &Topology) -> Names {
 
 /// The device that a node is; `None` for one that is not in-process.
 pub(crate) fn device(node: &Node, names: &Names) -> Option<DeviceKind> {
-    match node.kind {
+    match &node.kind {
         NodeKind::Qemu(_) | NodeKind::Netns => None,
-        NodeKind::Bridge => Some(DeviceKind::Bridge),
+        NodeKind::Bridge(settings) => {
+            // As Linux does: a bridge has the lowest of its ports' addresses.
+            let mac = node.interfaces.iter().map(|interface| interface.mac.0).min();
+            let stp = settings.stp.then(|| SpanningTreeConfig {
+                mac: mac.unwrap_or_default(),
+                priority: settings.priority,
+            });
+            Some(DeviceKind::Bridge(BridgeConfig { ageing: settings.ageing, stp }))
+        }
+        NodeKind::Source(source) => Some(DeviceKind::Source(schedule(source))),
         NodeKind::Hub => Some(DeviceKind::Hub),
         NodeKind::Host | NodeKind::Router => {
             Some(DeviceKind::Host(Box::new(host(node, Arc::clone(names)))))
         }
     }
+}
+
+/// All frames of a source, one by one; those of one description share their bytes.
+fn schedule(source: &Source) -> Schedule {
+    let repeated = source.frames.iter().flat_map(|described| {
+        let frame = Frame::from(described.bytes.0.clone());
+        (0..described.count).map(move |number| (described.instant(number), frame.clone()))
+    });
+    Schedule::Listed(repeated.collect())
 }
 
 /// A link's model.

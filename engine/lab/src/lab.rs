@@ -409,10 +409,11 @@ impl Lab {
         move || plane.lock().as_ref().map(DataPlane::snapshot)
     }
 
-    /// Forgets the lateness of the boot, which is not the measurement's.
+    /// Forgets the lateness of the boot, which is not the measurement's, and starts the sources.
     pub fn begin_measuring(&self) {
         if let Some(plane) = self.plane.lock().as_ref() {
             plane.reset_lateness();
+            plane.start_sources();
         }
     }
 

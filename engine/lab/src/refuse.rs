@@ -24,7 +24,7 @@ use crate::lab::{LabError, LabOptions, ingredients};
 pub enum Refusal {
     /// Nodes that live by the wall clock, in virtual time.
     #[error(
-        "--time virtual needs in-process nodes (kind host, router, bridge or hub), but these are \
+        "--time virtual needs in-process nodes (kind host, router, bridge, hub or source), but these are \
          not: {}", .nodes.join(", ")
     )]
     External {

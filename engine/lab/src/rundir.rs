@@ -241,6 +241,14 @@ pub fn state(path: &Path) -> Option<RunState> {
     Some(if exit { RunState::Finished } else { RunState::Dead })
 }
 
+/// Whether a run is or was one in virtual time.
+pub fn is_simulation(path: &Path) -> bool {
+    fs::read(path.join("manifest.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok())
+        .is_some_and(|manifest| manifest["time"] == "virtual")
+}
+
 /// Where a living run answers; `None` when the run is not alive.
 pub fn address(path: &Path) -> Option<String> {
     let lock = (state(path)? == RunState::Alive).then(|| fs::read_to_string(path.join(LOCK)));

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tapestry_guests::task::{CommandOutcome, TaskOutcome, TaskRunner};
+use tapestry_realtime::Snapshot;
 use tapestry_topologies::resolved::Task;
+use tokio::time::Instant;
 
 use crate::lab::Lab;
 use crate::node::RunningNode;
@@ -14,10 +17,16 @@ use crate::results::{CommandReport, MetricValue, TaskReport, TaskState};
 /// Output of a command that `results.json` holds itself; `outputs/` has all of it.
 const OUTPUT_IN_RESULTS: usize = 64 << 10;
 
+/// Longest wait for the last frames of sources to leave the links; traffic may never end.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+
 /// Runs tasks on the nodes of a lab.
 pub struct Tasks {
     nodes: BTreeMap<String, Arc<RunningNode>>,
     runner: TaskRunner,
+    /// When the last source sends its last frame; none without sources.
+    sources_end: Option<Instant>,
+    snapshots: Box<dyn Fn() -> Option<Snapshot> + Send + Sync>,
 }
 
 /// What a task left behind.
@@ -34,6 +43,10 @@ pub struct Done {
 pub(crate) trait Executor {
     /// Runs one task to its end.
     async fn run(&mut self, task: &Task) -> Done;
+
+    /// Waits until all sources have sent their last frame and no link carries any more, for the
+    /// latter at most [`DRAIN`]. Returns at once where there are no sources.
+    async fn drain(&mut self);
 
     /// Ends what still runs in the background.
     async fn finish(self) -> Vec<Leftover>;
@@ -53,6 +66,22 @@ pub struct Leftover {
 impl Executor for Tasks {
     async fn run(&mut self, task: &Task) -> Done {
         Tasks::run(self, task).await
+    }
+
+    async fn drain(&mut self) {
+        /// How often links are looked at.
+        const PAUSE: Duration = Duration::from_millis(20);
+        let Some(last) = self.sources_end else { return };
+        tokio::time::sleep_until(last).await;
+        let carrying = || {
+            let links = (self.snapshots)().map(|snapshot| snapshot.links).unwrap_or_default();
+            links
+                .iter()
+                .any(|link| link.in_flight > 0 || link.endpoints.iter().any(|end| end.backlog > 0))
+        };
+        while carrying() && last.elapsed() < DRAIN {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn finish(self) -> Vec<Leftover> {
@@ -75,7 +104,11 @@ impl Tasks {
             .collect();
         let outputs = Some(directory.join("outputs"));
         let runner = TaskRunner::new(shells, lab.epoch(), outputs).with_hosts(lab.hosts.clone());
-        Self { nodes, runner }
+        // They started when the lab was ready, a moment ago.
+        let last = topology.last_source_frame();
+        let sources_end =
+            last.and_then(|last| Instant::now().checked_add(Duration::from_nanos(last.as_nanos())));
+        Self { nodes, runner, sources_end, snapshots: Box::new(lab.snapshots()) }
     }
 
     /// Runs one task to its end. May be a task the topology does not have.

@@ -25,7 +25,7 @@ use crate::plane::{
 };
 use crate::poller::Poller;
 use crate::ring::Ring;
-use crate::spec::{Attachment, DataPlaneConfig, DeviceKind, IoChoice, LinkSpec};
+use crate::spec::{Attachment, DataPlaneConfig, IoChoice, LinkSpec};
 use crate::spin::{SpinPolicy, Spinner};
 use crate::sys;
 use crate::worker::{Attached, Message, Worker, WorkerParts, WorkerState};
@@ -71,19 +71,15 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     }
     let mut placed_devices = Vec::with_capacity(devices.len());
     for (device, place) in devices.into_iter().zip(taps.0) {
+        let name = device.name.clone();
         let place = match place {
             None => None,
             Some((worker, ports)) => {
                 let builder = &mut drafts[worker].builder;
-                let id = match device.kind {
-                    DeviceKind::Bridge => builder.bridge(&ports)?,
-                    DeviceKind::Hub => builder.hub(&ports)?,
-                    DeviceKind::Host(config) => builder.host(*config, &ports)?,
-                };
-                Some((worker, id))
+                Some((worker, device.build(builder, &ports)?))
             }
         };
-        placed_devices.push(PlacedDevice { name: device.name, place });
+        placed_devices.push(PlacedDevice { name, place });
     }
     let (report, failure) = watch::channel(None);
     let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();

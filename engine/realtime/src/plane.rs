@@ -260,6 +260,13 @@ impl DataPlane {
         }
     }
 
+    /// Starts the sources of frames; their instants count from now.
+    pub fn start_sources(&self) {
+        for worker in &self.workers {
+            worker.tell(Message::StartSources);
+        }
+    }
+
     /// Changes a link. Has taken effect when it returns.
     pub fn control(&self, link: &str, control: Control) -> Result<(), ControlError> {
         let Some(placed) = self.links.iter().find(|placed| placed.name == link) else {

@@ -4,7 +4,9 @@
 //! files, so that a data plane can be built by the lab, a bench or a test alike.
 
 use tapestry_core::{SimTime, SyncPolicy};
-use tapestry_models::{HostConfig, LinkConfig};
+use tapestry_models::{
+    BridgeConfig, BuildError, DeviceId, HostConfig, LinkConfig, NetworkBuilder, PortId, Schedule,
+};
 
 use crate::capture::CaptureSpec;
 use crate::clock::WallClock;
@@ -132,12 +134,34 @@ pub struct DeviceSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceKind {
     /// A learning bridge.
-    Bridge,
+    Bridge(BridgeConfig),
     /// A repeater.
     Hub,
     /// A host or router, on which [`DataPlane::start_command`](crate::DataPlane::start_command)
     /// runs commands. Its interfaces stand in the order in which links and endpoints attach to it.
     Host(Box<HostConfig>),
+    /// A source of frames on its one link, which begins with
+    /// [`DataPlane::start_sources`](crate::DataPlane::start_sources).
+    Source(Schedule),
+}
+
+impl DeviceSpec {
+    /// Puts the device on these ports of a network.
+    pub fn build(
+        self,
+        builder: &mut NetworkBuilder,
+        ports: &[PortId],
+    ) -> Result<DeviceId, BuildError> {
+        match self.kind {
+            DeviceKind::Bridge(config) => builder.configured_bridge(&config, ports),
+            DeviceKind::Hub => builder.hub(ports),
+            DeviceKind::Host(config) => builder.host(*config, ports),
+            DeviceKind::Source(schedule) => match *ports {
+                [port] => builder.waiting_source(self.name, schedule, port),
+                _ => Err(BuildError::SourcePorts { node: self.name, ports: ports.len() }),
+            },
+        }
+    }
 }
 
 /// A change to a running link.

@@ -134,6 +134,7 @@ pub(crate) enum Message {
         events: UnboundedSender<CommandEvent>,
         reply: Sender<Result<CommandId, CommandError>>,
     },
+    StartSources,
     StopCommand {
         device: DeviceId,
         id: CommandId,

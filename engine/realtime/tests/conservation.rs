@@ -12,7 +12,7 @@ use common::{PATIENCE, assert_accounted, memory_link, wait_until};
 use nix::errno::Errno;
 use proptest::prelude::*;
 use tapestry_core::{DataRate, SimTime};
-use tapestry_models::{LinkConfig, QueueConfig};
+use tapestry_models::{BridgeConfig, LinkConfig, QueueConfig};
 use tapestry_realtime::{
     Control, DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, LinkSpec, MemoryEnd,
     WallClock,
@@ -99,7 +99,7 @@ proptest! {
         is_hub in any::<bool>(),
         queue_frames in 0..5_u32,
     ) {
-        let device = if is_hub { DeviceKind::Hub } else { DeviceKind::Bridge };
+        let device = if is_hub { DeviceKind::Hub } else { DeviceKind::Bridge(BridgeConfig::default()) };
         let (plane, ends) = start(device, queue_frames);
         let mut sent = [0; ENDS];
         let mut taken = [0; ENDS];
@@ -145,7 +145,7 @@ proptest! {
 
 #[test]
 fn the_equations_are_about_something() {
-    let (plane, ends) = start(DeviceKind::Bridge, 100);
+    let (plane, ends) = start(DeviceKind::Bridge(BridgeConfig::default()), 100);
     ends[0].send(&common::frame(1));
     for end in &ends[1..] {
         assert_eq!(end.receive(PATIENCE), Some(common::frame(1)), "all nodes hear a broadcast");

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::pair;
 use nix::sched::{CloneFlags, unshare};
 use tapestry_core::SimTime;
-use tapestry_models::{CommandOutput, HostBridge, HostConfig, HostInterface};
+use tapestry_models::{BridgeConfig, CommandOutput, HostBridge, HostConfig, HostInterface};
 use tapestry_realtime::{
     DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec, HostCommand,
     HostCommandError, LinkSpec, TapPort, WallClock,
@@ -56,7 +56,8 @@ fn finish(mut command: HostCommand) -> (u8, String) {
 #[test]
 fn commands_run_in_real_time() {
     let endpoints = vec![EndpointSpec::device("n1:eth0", 0), EndpointSpec::device("n2:eth0", 1)];
-    let switch = DeviceSpec { name: "sw".into(), kind: DeviceKind::Bridge };
+    let switch =
+        DeviceSpec { name: "sw".into(), kind: DeviceKind::Bridge(BridgeConfig::default()) };
     let plane =
         start(SimTime::from_millis(2), endpoints, vec![host("n1", 1), host("n2", 2), switch]);
     let (status, text) = finish(plane.start_command(0, "ping -c 3 -i 0.01 10.9.0.2").unwrap());

@@ -9,7 +9,7 @@ use common::{
 };
 use proptest::prelude::*;
 use tapestry_core::{Clock, SimTime};
-use tapestry_models::{DropReason, LinkConfig, QueueConfig};
+use tapestry_models::{BridgeConfig, DropReason, LinkConfig, QueueConfig};
 use tapestry_realtime::{
     Control, ControlError, DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec,
     LinkSpec, MemoryPort, PortDrop, StartError, WallClock,
@@ -245,7 +245,10 @@ fn devices_join_links_and_links_meet_in_one_worker() {
     let (other, other_ends) = memory_link(pair("apart", SimTime::ZERO));
     let mut config = DataPlaneConfig::new(WallClock::start(), links);
     config.links.push(other);
-    config.devices = vec![DeviceSpec { name: "switch".into(), kind: DeviceKind::Bridge }];
+    config.devices = vec![DeviceSpec {
+        name: "switch".into(),
+        kind: DeviceKind::Bridge(BridgeConfig::default()),
+    }];
     config.workers = 4;
     let plane = DataPlane::start(config).unwrap();
     ends[0].send(&frame(1));

@@ -4,8 +4,8 @@
 //! and block what would close a loop. A port that is to forward listens and learns for 15 seconds
 //! each first.
 //!
-//! Assumptions: every port costs 100, as a TAP interface does on Linux; timers and priorities are
-//! the standard's defaults. Works with the bridges of a Linux kernel (`stp_state 1`).
+//! Assumptions: every port costs 100, as a TAP interface does on Linux; timers and port priorities
+//! are the standard's defaults. Works with the bridges of a Linux kernel (`stp_state 1`).
 //!
 //! Not modelled: rapid spanning tree, ports that come and go, management.
 //!
@@ -23,7 +23,6 @@ const HOLD: SimTime = SimTime::from_secs(1);
 /// What a bridge adds to a message's age: the unit in which ages are sent.
 const AGE_INCREMENT: SimTime = SimTime::from_nanos(1_000_000_000 / 256);
 const PATH_COST: u32 = 100;
-const BRIDGE_PRIORITY: u64 = 0x8000;
 const PORT_PRIORITY: u16 = 0x80;
 
 /// Priority and hardware address of a bridge, as BPDUs compare them.
@@ -93,9 +92,9 @@ struct Config {
 }
 
 impl SpanningTree {
-    pub(super) fn new(mac: [u8; 6], ports: usize) -> Self {
+    pub(super) fn new(mac: [u8; 6], priority: u16, ports: usize) -> Self {
         let address = mac.iter().fold(0, |address, &byte| address << 8 | u64::from(byte));
-        let id = BRIDGE_PRIORITY << 48 | address;
+        let id = u64::from(priority) << 48 | address;
         let port = |number| {
             let id = PORT_PRIORITY << 8 | (number as u16 + 1) & 0xff;
             Port {

@@ -110,6 +110,19 @@ impl Network {
         }
     }
 
+    /// Starts the sources that wait for it: their instants count from `now`.
+    pub fn start_sources(&mut self, now: SimTime) {
+        self.catch_up(now);
+        for index in 0..self.devices.len() {
+            let now = self.now;
+            if let DeviceKind::Source(source) = &mut self.devices[index].kind
+                && source.start(now)
+            {
+                self.set_device_timer(DeviceId(index as u32));
+            }
+        }
+    }
+
     /// Frames that hosts could not send because all buffers were in use.
     pub fn host_frames_without_buffer(&self) -> u64 {
         self.hosting.no_buffer

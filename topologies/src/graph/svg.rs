@@ -35,7 +35,8 @@ fn colours(kind: &NodeKind) -> (&'static str, &'static str) {
         NodeKind::Qemu(_) => ("#e3f2fd", "#1976d2"),
         NodeKind::Netns => ("#e8f5e9", "#388e3c"),
         NodeKind::Host => ("#fff8e1", "#f9a825"),
-        NodeKind::Bridge => ("#f3e5f5", "#8e24aa"),
+        NodeKind::Bridge(_) => ("#f3e5f5", "#8e24aa"),
+        NodeKind::Source(_) => ("#e0f7fa", "#00838f"),
         NodeKind::Hub => ("#efebe9", "#6d4c41"),
         NodeKind::Router => ("#fce4ec", "#d81b60"),
     }

@@ -158,6 +158,7 @@ async fn body(
         known.tasks.extend(topology.tasks.iter().map(|task| TaskReport::not_run(&task.name)));
         return;
     }
+    tasks.start_sources();
     events.emit(&Event::LabReady { seconds: events.time().elapsed().as_secs_f64() });
     course::tasks(topology, tasks, events, known).await;
 }

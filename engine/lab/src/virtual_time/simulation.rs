@@ -10,7 +10,7 @@ use tapestry_models::{
     BuildError, CommandError, CommandId, CommandOutput, DeviceId, Livelock, Network, NetworkBuilder,
 };
 use tapestry_realtime::{
-    CaptureError, CaptureReport, CaptureSpec, CapturedLink, DeviceKind, EndpointReport, LinkReport,
+    CaptureError, CaptureReport, CaptureSpec, CapturedLink, DeviceSpec, EndpointReport, LinkReport,
     SimulationCaptures,
 };
 use tapestry_topologies::resolved::{NodeIndex, Topology};
@@ -28,7 +28,9 @@ pub(super) enum BuildSimulationError {
     #[error(transparent)]
     Capture(#[from] CaptureError),
     /// A node is no part of a simulation.
-    #[error("node {node} is not in-process; use `kind: host`, `router`, `bridge` or `hub`")]
+    #[error(
+        "node {node} is not in-process; use `kind: host`, `router`, `bridge`, `hub` or `source`"
+    )]
     External {
         /// The node.
         node: String,
@@ -106,15 +108,11 @@ impl Simulation {
         for (node, mut ports) in topology.nodes.iter().zip(ports) {
             ports.sort_by_key(|(interface, _)| *interface);
             let ports: Vec<_> = ports.into_iter().map(|(_, port)| port).collect();
-            devices.push(match in_process::device(node, &names) {
-                Some(DeviceKind::Bridge) => builder.bridge(&ports)?,
-                Some(DeviceKind::Hub) => builder.hub(&ports)?,
-                Some(DeviceKind::Host(config)) => builder.host(*config, &ports)?,
-                None => {
-                    let node = node.name.clone();
-                    return Err(BuildSimulationError::External { node });
-                }
-            });
+            let name = node.name.clone();
+            let Some(kind) = in_process::device(node, &names) else {
+                return Err(BuildSimulationError::External { node: name });
+            };
+            devices.push(DeviceSpec { name, kind }.build(&mut builder, &ports)?);
         }
         let mut network = builder.build();
         let captures = SimulationCaptures::open(captures, &links)?;
@@ -136,6 +134,21 @@ impl Simulation {
     /// The present.
     pub(super) fn now(&self) -> SimTime {
         self.now
+    }
+
+    /// Starts the sources of frames now.
+    pub(super) fn start_sources(&mut self) {
+        self.network.start_sources(self.now);
+    }
+
+    /// Whether a frame is on a link or waits for one.
+    pub(super) fn is_carrying(&self) -> bool {
+        self.links.iter().any(|link| {
+            let stations = 0..link.endpoints.len() as u32;
+            let ports = stations.filter_map(|station| self.network.port(link.id, station));
+            self.network.in_flight(link.id) > 0
+                || ports.map(|port| self.network.backlog(port)).any(|backlog| backlog > 0)
+        })
     }
 
     /// Starts a command now.

@@ -14,7 +14,7 @@ use tapestry_models::CommandId;
 use tapestry_topologies::resolved::{Command, NodeIndex, Task, Topology};
 
 use super::simulation::Simulation;
-use crate::tasks::{Done, Executor, Leftover, why};
+use crate::tasks::{DRAIN, Done, Executor, Leftover, why};
 
 /// How long a command may take to end after it was asked to; then its status stays unknown.
 const GRACE: SimTime = SimTime::from_secs(10);
@@ -28,6 +28,8 @@ pub(super) struct VirtualTasks<'a> {
     /// Where whole outputs go.
     outputs: PathBuf,
     background: Vec<Underway>,
+    /// What the instants of sources count from.
+    sources_since: SimTime,
 }
 
 /// A command that has been started.
@@ -63,6 +65,23 @@ impl Executor for VirtualTasks<'_> {
         Done::new(outcome, &reasons)
     }
 
+    async fn drain(&mut self) {
+        let Some(last) = self.topology.last_source_frame() else { return };
+        let last = self.sources_since.saturating_add(last);
+        let last = last.max(self.simulation.now());
+        // Once at least, for what is due at this very instant.
+        loop {
+            self.simulation.step(last).await;
+            if self.simulation.now() >= last {
+                break;
+            }
+        }
+        let end = last.saturating_add(SimTime::from(DRAIN));
+        while self.simulation.is_carrying() && self.simulation.now() < end {
+            self.simulation.step(end).await;
+        }
+    }
+
     async fn finish(mut self) -> Vec<Leftover> {
         let ended = self.stop_background(|_| true).await.into_iter();
         let leftover = |command: CommandOutcome| {
@@ -82,7 +101,13 @@ impl<'a> VirtualTasks<'a> {
         directory: &Path,
     ) -> Self {
         let outputs = directory.join("outputs");
-        Self { simulation, topology, outputs, background: Vec::new() }
+        Self { simulation, topology, outputs, background: Vec::new(), sources_since: SimTime::ZERO }
+    }
+
+    /// Starts the sources of frames.
+    pub(super) fn start_sources(&mut self) {
+        self.sources_since = self.simulation.now();
+        self.simulation.start_sources();
     }
 
     /// Runs the nodes' `init:` commands, one after another; a sentence for the first that fails.

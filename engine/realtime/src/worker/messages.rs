@@ -45,6 +45,13 @@ impl Worker {
                         return ControlFlow::Break(Err(failure));
                     }
                 }
+                Message::StartSources => {
+                    let now = self.parts.clock.now();
+                    self.parts.network.start_sources(now);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                }
                 // Whoever asked may have given up meanwhile.
                 Message::Snapshot(reply) => drop(reply.send(self.state())),
                 Message::ResetLateness => self.ledger = Ledger::new(),

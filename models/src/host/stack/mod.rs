@@ -30,7 +30,7 @@ use tapestry_core::{SimTime, Streams};
 use super::config::{HostBridge, HostConfig, HostError, HostRoute, IpNetwork};
 use super::tcp::Tcp;
 use super::{CommandEvent, CommandId, CommandOutput};
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, BridgeConfig, SpanningTreeConfig};
 use crate::{DeviceId, Frame, FramePool};
 
 pub(crate) use icmp::{Unreachable, echo_reply, error_text, original};
@@ -210,11 +210,9 @@ impl Stack {
         let mtu = of_ports().map(|port| port.mtu).min().unwrap_or(1_500);
         let mut addresses = bridge.addresses;
         addresses.push(link_local(mac));
-        let table = if bridge.stp {
-            Bridge::with_spanning_tree(mac, ports.len())
-        } else {
-            Bridge::default()
-        };
+        let stp = bridge.stp.then_some(SpanningTreeConfig::new(mac));
+        let config = BridgeConfig { stp, ..BridgeConfig::default() };
+        let table = Bridge::new(&config, ports.len());
         self.interfaces.push(Interface {
             name: bridge.name,
             mac,
