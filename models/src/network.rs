@@ -143,8 +143,10 @@ impl Network {
     /// The most events that one call of [`handle_timeout`](Self::handle_timeout) runs, so that a
     /// worker under overload still gets to its ports; a few tenths of a millisecond.
     pub const EVENTS_PER_CALL: usize = 4_096;
-    /// Events at one instant beyond which [`run_until`](Self::run_until) gives up.
-    pub const LIVELOCK_LIMIT: u64 = 10_000_000;
+    /// Events at one instant after which time counts as standing still: this many, and more with
+    /// every station, since in a large network much may happen at once.
+    const LIVELOCK_EVENTS: u64 = 1_000_000;
+    const LIVELOCK_EVENTS_PER_STATION: u64 = 10_000;
 
     pub(crate) fn new(
         links: Vec<Link>,
@@ -210,15 +212,17 @@ impl Network {
     /// Runs all events due by `until`, for virtual time; gives up where time stands still.
     pub fn run_until(&mut self, until: SimTime) -> Result<(), Livelock> {
         let mut instant = SimTime::ZERO;
-        let mut left = Self::LIVELOCK_LIMIT;
+        let limit =
+            Self::LIVELOCK_EVENTS + Self::LIVELOCK_EVENTS_PER_STATION * self.stations.len() as u64;
+        let mut left = limit;
         while let Some((at, event)) = self.pop_due(until) {
             if at != instant {
                 instant = at;
-                left = Self::LIVELOCK_LIMIT;
+                left = limit;
             }
             if left == 0 {
                 let place = self.place_of(&event);
-                return Err(Livelock { at, place, limit: Self::LIVELOCK_LIMIT });
+                return Err(Livelock { at, place, limit });
             }
             left -= 1;
             self.now = self.now.max(at);

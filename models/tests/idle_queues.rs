@@ -34,7 +34,7 @@ fn drops(config: LinkConfig, gap: SimTime, idle: SimTime) -> u64 {
     builder.link(link(config)).unwrap();
     let mut network = builder.build();
     let frame = Frame::from([&[1; 12][..], &[8, 0], &[0; 107]].concat());
-    let mut burst = |network: &mut tapestry_models::Network, at, frames| {
+    let burst = |network: &mut tapestry_models::Network, at, frames| {
         let before = network.counters(LinkId(0))[0].tx_dropped[DropReason::EarlyDrop];
         for _ in 0..frames {
             network.handle_frame(at, PORT, frame.clone());

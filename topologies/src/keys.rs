@@ -59,7 +59,7 @@ const SOURCE: &[&str] = &["source"];
 pub(crate) const PRIORITY: Shape = one(Scalar::Integer { min: 0, max: 65_535 });
 /// More frames than this in one source are a mistake, and would fill the memory.
 pub(crate) const MAX_SOURCE_FRAMES: u64 = 1_000_000;
-const COUNT: Shape = one(Scalar::Integer { min: 1, max: MAX_SOURCE_FRAMES as i64 });
+const COUNT: Shape = one(Scalar::Integer { min: 1, max: MAX_SOURCE_FRAMES.cast_signed() });
 /// Below 1536 it would be a length (IEEE 802.3, 3.2.6).
 const ETHERTYPE: Shape = one(Scalar::Integer { min: 1_536, max: 65_535 });
 /// Kinds with network addresses.

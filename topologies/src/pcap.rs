@@ -44,7 +44,7 @@ const LONGEST_BYTES: usize = 14 + 65_535;
 /// The frames of a capture in the order of the file, each with the time from the first; at most
 /// `limit` of them.
 pub(crate) fn frames(file: &[u8], limit: u64) -> Result<Vec<(SimTime, Vec<u8>)>, CaptureError> {
-    let mut frames = Frames { first: None, frames: Vec::new(), limit };
+    let mut frames = Frames { first: None, all: Vec::new(), limit };
     if !file.starts_with(&PCAPNG) {
         let mut reader = PcapReader::new(file)?;
         if reader.header().datalink != DataLink::ETHERNET {
@@ -54,7 +54,7 @@ pub(crate) fn frames(file: &[u8], limit: u64) -> Result<Vec<(SimTime, Vec<u8>)>,
             let packet = packet?;
             frames.add(packet.timestamp(), packet.orig_len(), packet.data())?;
         }
-        return Ok(frames.frames);
+        return Ok(frames.all);
     }
     let mut reader = PcapNgReader::new(file)?;
     while let Some(block) = reader.next_block() {
@@ -69,25 +69,25 @@ pub(crate) fn frames(file: &[u8], limit: u64) -> Result<Vec<(SimTime, Vec<u8>)>,
             _ => {}
         }
     }
-    Ok(frames.frames)
+    Ok(frames.all)
 }
 
 struct Frames {
     first: Option<Duration>,
-    frames: Vec<(SimTime, Vec<u8>)>,
+    all: Vec<(SimTime, Vec<u8>)>,
     limit: u64,
 }
 
 impl Frames {
     fn add(&mut self, at: Duration, length: u32, data: &[u8]) -> Result<(), CaptureError> {
-        if self.frames.len() as u64 == self.limit {
+        if self.all.len() as u64 == self.limit {
             return Err(CaptureError::TooMany(self.limit));
         }
         let behind = at.saturating_sub(*self.first.get_or_insert(at)).as_nanos();
         let mut bytes = data.to_vec();
         bytes.resize((length as usize).min(LONGEST_BYTES).max(data.len()), 0);
         let behind = SimTime::from_nanos(u64::try_from(behind).unwrap_or(u64::MAX));
-        self.frames.push((behind, bytes));
+        self.all.push((behind, bytes));
         Ok(())
     }
 }
