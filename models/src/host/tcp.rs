@@ -111,6 +111,12 @@ impl Tcp {
         self.sockets.add(socket)
     }
 
+    /// Bytes of data in a full segment to this address.
+    pub(crate) fn segment_bytes(&self, to: IpAddr) -> usize {
+        const TCP_HEADER: usize = 20;
+        self.link.mtu - TCP_HEADER - if to.is_ipv4() { 20 } else { 40 }
+    }
+
     /// A socket's state; call [`wake`](Self::wake) after changing anything.
     pub(crate) fn get(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.sockets.get_mut(handle)

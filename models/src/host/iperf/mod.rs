@@ -15,6 +15,7 @@
 
 mod options;
 mod report;
+mod slow_start;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

@@ -8,6 +8,7 @@ use tapestry_core::SimTime;
 
 use super::options::{Limit, Options, Pace};
 use super::report::{HEAD, Line, RULE, buffer};
+use super::slow_start::SlowStart;
 use super::{Stream, local};
 use crate::host::{Cx, Program, Progress};
 
@@ -28,6 +29,7 @@ struct Sender {
     phase: Phase,
     /// Bytes handed to the socket.
     written: u64,
+    start: SlowStart,
     line: Option<Line>,
 }
 
@@ -72,7 +74,8 @@ impl TcpClient {
             let connected = tcp.connect(now, socket, own, its);
             let stream = Stream::new(number, (from, to), now, None);
             let phase = if connected { Phase::Connecting } else { Phase::Over };
-            senders.push(Sender { stream, socket, phase, written: 0, line: None });
+            let start = SlowStart::new(tcp.segment_bytes(to.ip()));
+            senders.push(Sender { stream, socket, phase, written: 0, start, line: None });
         }
         let deadline = now.saturating_add(CONNECT);
         let mut this = Self { options, senders, start: now, deadline, headed: false };
@@ -150,6 +153,9 @@ impl TcpClient {
                 return self.fail(cx, index, "Connection reset by peer");
             }
             let before = sender.written;
+            let acknowledged = before - (socket.send_queue() as u64).min(before);
+            sender.start.acknowledge(now, acknowledged, before);
+            let allowance = allowance.min(before + sender.start.room(before));
             while sender.written < allowance && socket.can_send() {
                 let room = usize::try_from(allowance - sender.written).unwrap_or(usize::MAX);
                 let sent = socket.send(|space| {
@@ -160,6 +166,7 @@ impl TcpClient {
                 sender.written += length as u64;
             }
             if sender.written > before {
+                sender.start.wrote(now, sender.written);
                 tcp.wake(now);
             }
         }
