@@ -5,7 +5,7 @@ CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
 .PHONY: help demo test build image deps lint doc bench bench-guests bench-peers bench-overload \
-        bench-repeat clean
+        bench-capture bench-repeat clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench-peers: build ## Measure Tapestry beside a bare forwarder and ns-3 (about 2
 
 bench-overload: build ## Offer three times the critical load for a minute: what arrives, memory, accounts
 	$(CARGO) bench --bench peers -- overload
+
+bench-capture: build ## Processor time with and without captures at half the critical load; share of the ledger
+	$(CARGO) build --release --example bare
+	$(CARGO) bench --bench peers -- capture
 
 bench-repeat: build ## Run a two-node ping 1000 times in a row (RUNS=N): failures, remains, overhead
 	$(CARGO) bench --bench peers -- repeat $(if $(RUNS),--runs $(RUNS))

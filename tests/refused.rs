@@ -31,6 +31,7 @@ fn wrong_options_are_told_together() {
         "--forwarder no-such-program",
         "$PATH",
     ]);
+    run(&["--capture", "a--b:zz"]).says(&["--capture a--b:zz", "a:eth0", "b:eth0"]);
     run(&["--pin", "many"]).says(&["many", "--pin"]);
     for workers in ["0", "100000", "many"] {
         run(&["--workers", workers]).says(&["--workers", workers]);

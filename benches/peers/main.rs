@@ -25,6 +25,7 @@ use serde::Serialize;
 use measure::{critical, median, ping, systems, tcp};
 
 mod accounts;
+mod capture;
 mod measure;
 mod overload;
 mod plot;
@@ -62,6 +63,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Other {
+    Capture(capture::Capture),
     Overload(overload::Overload),
     Repeat(repeat::Repeat),
 }
@@ -89,6 +91,9 @@ fn main() -> Result<()> {
     let systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
     if let Some(Other::Overload(overload)) = &args.other {
         return overload.measure(&systems, &args.out);
+    }
+    if let Some(Other::Capture(capture)) = &args.other {
+        return capture.measure(&systems, &args.out);
     }
     let simulators = simulation::simulators(&args.out, if args.quick { 20_000 } else { 200_000 })?;
     let mut table: BTreeMap<(String, &'static str), (usize, &'static str, Vec<f64>)> =

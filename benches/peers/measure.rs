@@ -185,6 +185,26 @@ pub(crate) fn ping(system: &System, delay: &str, count: usize, out: &Path) -> Re
     Ok((at(0.5), at(0.99)))
 }
 
+/// A process and those of its descendants that run the same program.
+pub(crate) fn own_processes(pid: u32) -> Vec<u32> {
+    let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let own = program(pid);
+    let mut found = Vec::new();
+    let mut processes = vec![pid];
+    while let Some(pid) = processes.pop() {
+        if program(pid) == own {
+            found.push(pid);
+        }
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            processes.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
 /// The path by which a node finds a program of the host: a node's `/tmp` and `/run` are its own.
 fn visible_in_nodes(program: &Path) -> Result<PathBuf> {
     let path = std::fs::canonicalize(program).with_context(|| {

@@ -4,7 +4,7 @@
 //! verdict, and every frame accounted for.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::accounts::accounts;
-use crate::measure::{System, critical, metric};
+use crate::measure::{System, critical, metric, own_processes};
 
 /// Offer three times the critical load and look at what comes of it
 #[derive(Args)]
@@ -120,28 +120,10 @@ fn watch_memory(run: &mut Child, events: &Path) -> Result<u64> {
 /// Resident bytes of a process and of those of its descendants that run the same program: nodes'
 /// commands are not ours.
 fn memory_below(pid: u32) -> u64 {
-    let own = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let mut sum = 0;
-    let mut processes = vec![(pid, own.clone())];
-    while let Some((pid, program)) = processes.pop() {
-        let field = |name: &str| -> Option<u64> {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().trim_end_matches(" kB").parse().ok()
-        };
-        if program == own {
-            sum += field("RssAnon:").unwrap_or(0) * 1024;
-        }
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        for task in tasks {
-            let children = std::fs::read_to_string(task.path().join("children"));
-            for child in children.unwrap_or_default().split_whitespace() {
-                let Ok(child) = child.parse() else { continue };
-                let program: PathBuf =
-                    std::fs::read_link(format!("/proc/{child}/exe")).unwrap_or_default();
-                processes.push((child, program));
-            }
-        }
-    }
-    sum
+    let of = |pid: u32| -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    own_processes(pid).into_iter().filter_map(of).sum::<u64>() * 1024
 }

@@ -50,6 +50,16 @@ pub enum Refusal {
         /// The links there are.
         known: Vec<String>,
     },
+    /// An interface to capture that is not on the link.
+    #[error("--capture {link}:{endpoint}: nothing of that name is on link {link}, where there are {}", .known.join(", "))]
+    CaptureEndpoint {
+        /// The link.
+        link: String,
+        /// `node` or `node:interface`, as given.
+        endpoint: String,
+        /// The interfaces there are.
+        known: Vec<String>,
+    },
     /// A CPU that this process cannot run on.
     #[error("--pin {cpu}: this process cannot run on such a CPU; choose from {known}")]
     Pin {
@@ -150,12 +160,24 @@ fn is_external(kind: &NodeKind) -> bool {
     matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns)
 }
 
+/// Whether `wanted` means the interface `name`: its whole name, or its node.
+fn is_named(name: &str, wanted: &str) -> bool {
+    name == wanted || name.split_once(':').is_some_and(|(node, _)| node == wanted)
+}
+
 fn captures(topology: &Topology, options: &LabOptions, found: &mut Vec<Refusal>) {
     for target in &options.captures.targets {
-        let CaptureTarget::Link { link, .. } = target else { continue };
-        if !topology.links.iter().any(|known| known.name == *link) {
+        let CaptureTarget::Link { link, endpoint } = target else { continue };
+        let Some(index) = topology.links.iter().position(|known| known.name == *link) else {
             let known = topology.links.iter().map(|link| link.name.clone()).collect();
             found.push(Refusal::Capture { link: link.clone(), known });
+            continue;
+        };
+        let Some(endpoint) = endpoint else { continue };
+        let known = topology.endpoint_names(index);
+        if !known.iter().any(|name| is_named(name, endpoint)) {
+            let (link, endpoint) = (link.clone(), endpoint.clone());
+            found.push(Refusal::CaptureEndpoint { link, endpoint, known });
         }
     }
 }

@@ -326,9 +326,12 @@ fn run(
     };
     *last.lock() = Some(worker.state());
     if let Some(failure) = failure {
-        tracing::error!(%failure, "data plane failed");
         report.send_if_modified(|first| {
+            // Whoever watches tells of the first; others would be told by nobody.
             let is_first = first.is_none();
+            if !is_first {
+                tracing::error!(%failure, "data plane failed once more");
+            }
             first.get_or_insert(failure);
             is_first
         });

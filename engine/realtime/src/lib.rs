@@ -38,6 +38,8 @@ pub use capture::{
 pub use clock::WallClock;
 pub use failure::{Failure, FailureWatch};
 pub use ledger::Lateness;
+#[doc(hidden)]
+pub use ledger::time_per_record;
 pub use meter::{InterfaceCounters, InterfaceMeter};
 pub use plane::{ControlError, DataPlane, HostCommand, HostCommandError, StartError};
 pub use poller::WaitBackend;
