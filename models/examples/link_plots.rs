@@ -5,18 +5,23 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
+use rand::RngExt;
 use tapestry_core::link::{
-    BeyondDelay, Chance, DeliveryTrace, Distribution, Jitter, LinkParameters, Loss, TokenBucket,
-    Unit,
+    BeyondDelay, Chance, DeliveryTrace, Distribution, Framing, Jitter, LinkParameters, Loss,
+    TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
-use tapestry_models::{Frame, LinkConfig, Network, NetworkBuilder, PortId, QueueConfig};
+use tapestry_models::{
+    CoDelConfig, FqCoDelConfig, Frame, Limit, LinkConfig, Network, NetworkBuilder, PieConfig,
+    PortId, QueueConfig, RedConfig,
+};
 
 type Points = Vec<(f64, f64)>;
 
 const BLUE_: RGBColor = RGBColor(0x1b, 0x6c, 0xa8);
 const ORANGE: RGBColor = RGBColor(0xc0, 0x50, 0x2c);
 const GREEN_: RGBColor = RGBColor(0x2e, 0x8b, 0x57);
+const VIOLET: RGBColor = RGBColor(0x80, 0x50, 0xa0);
 const GREY: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,14 +29,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&directory)?;
     jitter(&directory.join("links-jitter.svg"))?;
     loss(&directory.join("links-loss.svg"))?;
-    rate(&directory.join("links-rate.svg"))
+    rate(&directory.join("links-rate.svg"))?;
+    queues(&directory.join("links-queues.svg"))
 }
 
-fn network(parameters: &LinkParameters) -> Result<Network, Box<dyn Error>> {
+fn network(parameters: &LinkParameters, queue: QueueConfig) -> Result<Network, Box<dyn Error>> {
     let mut builder = NetworkBuilder::new(Streams::new(1, 0));
     builder.link(LinkConfig {
         parameters: Some(Box::new([parameters.clone(), parameters.clone()])),
-        queue: QueueConfig::frames(1_000_000),
+        queue,
         ..LinkConfig::point_to_point("l")
     })?;
     Ok(builder.build())
@@ -43,10 +49,19 @@ fn arrivals(
     sent: impl Iterator<Item = SimTime>,
     bytes: usize,
 ) -> Result<Vec<(u32, SimTime)>, Box<dyn Error>> {
-    let mut network = network(parameters)?;
+    let network = network(parameters, QueueConfig::frames(1_000_000))?;
+    passed(network, sent, || vec![0; bytes])
+}
+
+/// The same on a network; `frame` makes each frame, whose bytes from 50 take the number.
+fn passed(
+    mut network: Network,
+    sent: impl Iterator<Item = SimTime>,
+    mut frame: impl FnMut() -> Vec<u8>,
+) -> Result<Vec<(u32, SimTime)>, Box<dyn Error>> {
     let mut found = Vec::new();
     for (number, now) in (0_u32..).zip(sent) {
-        let mut frame = vec![0; bytes];
+        let mut frame = frame();
         frame[50..54].copy_from_slice(&number.to_be_bytes());
         network.run_until(now)?;
         network.handle_frame(now, PortId(0), Frame::from(frame));
@@ -64,6 +79,7 @@ fn chart(
     path: &Path,
     (caption, x_label, y_label): (&str, &str, &str),
     (x, y): (std::ops::Range<f64>, std::ops::Range<f64>),
+    legend: SeriesLabelPosition,
     lines: Vec<(&str, RGBColor, Points)>,
 ) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, (800, 440)).into_drawing_area();
@@ -81,7 +97,7 @@ fn chart(
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).draw()?;
+    chart.configure_series_labels().position(legend).background_style(WHITE.mix(0.8)).draw()?;
     root.present()?;
     Ok(())
 }
@@ -125,7 +141,7 @@ fn jitter(path: &Path) -> Result<(), Box<dyn Error>> {
     }
     let words =
         ("delay: 23ms, jitter: 5ms; a million frames", "one-way delay (ms)", "density (1/ms)");
-    chart(path, words, (0.0..50.0, 0.0..0.26), lines)
+    chart(path, words, (0.0..50.0, 0.0..0.5), SeriesLabelPosition::UpperRight, lines)
 }
 
 /// How long bursts of losses are.
@@ -157,9 +173,9 @@ fn loss(path: &Path) -> Result<(), Box<dyn Error>> {
         let bursts: Vec<u32> = gaps.filter(|&gap| gap > 0).collect();
         let longer = |k: u32| {
             let count = bursts.iter().filter(|&&length| length > k).count();
-            (count.max(1) as f64 / bursts.len() as f64).log10()
+            (count > 0).then(|| (f64::from(k), (count as f64 / bursts.len() as f64).log10()))
         };
-        lines.push((names.0, color, (0..16).map(|k| (f64::from(k), longer(k))).collect()));
+        lines.push((names.0, color, (0..16).map_while(longer).collect()));
         let theory = (0..16).map(|k: u32| (f64::from(k), f64::from(k) * f64::log10(goes_on)));
         lines.push((names.1, color.mix(0.4).to_rgb(), theory.collect()));
     }
@@ -168,7 +184,7 @@ fn loss(path: &Path) -> Result<(), Box<dyn Error>> {
         "k (frames)",
         "log₁₀ P(burst longer than k)",
     );
-    chart(path, words, (0.0..15.0, -5.0..0.0), lines)
+    chart(path, words, (0.0..15.0, -5.0..0.0), SeriesLabelPosition::MiddleRight, lines)
 }
 
 /// What leaves a shaped link and a trace, against time.
@@ -202,7 +218,65 @@ fn rate(path: &Path) -> Result<(), Box<dyn Error>> {
         lines.push((name, color, points.into_iter().filter(|&(at, _)| at <= 120.0).collect()));
     }
     let words = ("What leaves a link on which 120 packets wait", "time (ms)", "kB of packets");
-    chart(path, words, (0.0..120.0, 0.0..180.0), lines)
+    chart(path, words, (0.0..120.0, 0.0..180.0), SeriesLabelPosition::UpperLeft, lines)
+}
+
+/// Time in the queue under each discipline, for the same arrivals.
+fn queues(path: &Path) -> Result<(), Box<dyn Error>> {
+    const BYTES: usize = 1_000;
+    /// Poisson arrivals: the end of each phase in seconds, and its share of what the link sends.
+    const PHASES: [(f64, f64); 3] = [(2.0, 0.7), (6.0, 1.2), (10.0, 0.7)];
+    const BIN_S: f64 = 0.1;
+    let rate = DataRate::from_bits_per_sec(10_000_000).ok_or("a rate above zero")?;
+    let parameters =
+        LinkParameters { framing: Framing::NONE, ..LinkParameters::new(Some(rate), SimTime::ZERO) };
+    let sending = rate.transmit_time(BYTES as u64);
+    let mut random = Streams::new(1, 0).stream("plots", "arrivals");
+    let (mut now, mut sent) = (0.0, Vec::new());
+    for (end, load) in PHASES {
+        while now < end {
+            now += -(1.0 - random.random::<f64>()).ln() * sending.as_secs_f64() / load;
+            sent.push(SimTime::from_nanos((now * 1e9) as u64));
+        }
+    }
+    let limit = Limit::Frames(250);
+    let mut lines = Vec::new();
+    for (name, color, queue) in [
+        ("drop-tail, 250 frames", GREY, QueueConfig::DropTail(limit)),
+        ("RED", ORANGE, QueueConfig::Red(RedConfig { limit, ..RedConfig::default() })),
+        ("CoDel", BLUE_, QueueConfig::CoDel(CoDelConfig::default())),
+        ("FQ-CoDel, 8 flows", VIOLET, QueueConfig::FqCoDel(FqCoDelConfig::default())),
+        ("PIE", GREEN_, QueueConfig::Pie(PieConfig::default())),
+    ] {
+        // Eight flows of UDP over IPv4, told apart by their source ports.
+        let mut flow = 0_u8;
+        let frame = || {
+            flow = (flow + 1) % 8;
+            let mut frame = vec![0; BYTES];
+            frame[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+            (frame[23], frame[35]) = (17, flow);
+            frame
+        };
+        let out = passed(network(&parameters, queue)?, sent.iter().copied(), frame)?;
+        let mut bins: Vec<(f64, u32)> = vec![(0.0, 0); 120];
+        for (number, due) in out {
+            let waited = due - sent[number as usize] - sending;
+            if let Some((sum, count)) = bins.get_mut((due.as_secs_f64() / BIN_S) as usize) {
+                *sum += waited.as_secs_f64() * 1e3;
+                *count += 1;
+            }
+        }
+        let means = bins.iter().zip(0..).filter(|((_, count), _)| *count > 0);
+        let points = means
+            .map(|(&(sum, count), bin)| ((f64::from(bin) + 0.5) * BIN_S, sum / f64::from(count)));
+        lines.push((name, color, points.filter(|&(at, _)| at <= 10.0).collect()));
+    }
+    let words = (
+        "10 Mbit/s, Poisson arrivals: 70 % of it, from 2 s to 6 s 120 %",
+        "time (s)",
+        "mean time in the queue (ms)",
+    );
+    chart(path, words, (0.0..10.0, 0.0..220.0), SeriesLabelPosition::UpperLeft, lines)
 }
 
 trait ToRgb {
