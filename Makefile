@@ -5,10 +5,10 @@ CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
 .PHONY: help demo test build image deps lint doc bench bench-guests bench-peers bench-overload \
-        bench-capture bench-repeat clean
+        bench-capture bench-accuracy bench-everything bench-repeat clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build image ## Build everything and run a chain of three virtual machines
 	$(TAPESTRY) run topologies/chain.yaml
@@ -51,6 +51,14 @@ bench-overload: build ## Offer three times the critical load for a minute: what 
 bench-capture: build ## Processor time with and without captures at half the critical load; share of the ledger
 	$(CARGO) build --release --example bare
 	$(CARGO) bench --bench peers -- capture
+
+bench-accuracy: build ## Delay, loss and rate of links at half the critical load, against the configured values
+	$(CARGO) build --release --example bare
+	$(CARGO) bench --bench peers -- accuracy
+
+bench-everything: build ## The critical load of a link with every impairment, beside a plain one
+	$(CARGO) build --release --example bare
+	$(CARGO) bench --bench peers -- everything
 
 bench-repeat: build ## Run a two-node ping 1000 times in a row (RUNS=N): failures, remains, overhead
 	$(CARGO) bench --bench peers -- repeat $(if $(RUNS),--runs $(RUNS))

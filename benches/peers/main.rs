@@ -26,6 +26,8 @@ use measure::{critical, median, ping, systems, tcp};
 
 mod accounts;
 mod capture;
+mod accuracy;
+mod everything;
 mod measure;
 mod overload;
 mod plot;
@@ -64,6 +66,8 @@ struct Args {
 #[derive(Subcommand)]
 enum Other {
     Capture(capture::Capture),
+    Accuracy(accuracy::Accuracy),
+    Everything(everything::Everything),
     Overload(overload::Overload),
     Repeat(repeat::Repeat),
 }
@@ -89,11 +93,12 @@ fn main() -> Result<()> {
         return repeat.measure(&args.out);
     }
     let systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
-    if let Some(Other::Overload(overload)) = &args.other {
-        return overload.measure(&systems, &args.out);
-    }
-    if let Some(Other::Capture(capture)) = &args.other {
-        return capture.measure(&systems, &args.out);
+    match &args.other {
+        Some(Other::Capture(capture)) => return capture.measure(&systems, &args.out),
+        Some(Other::Overload(overload)) => return overload.measure(&systems, &args.out),
+        Some(Other::Accuracy(accuracy)) => return accuracy.measure(&systems, &args.out),
+        Some(Other::Everything(everything)) => return everything.measure(&systems, &args.out),
+        _ => {}
     }
     let simulators = simulation::simulators(&args.out, if args.quick { 20_000 } else { 200_000 })?;
     let mut table: BTreeMap<(String, &'static str), (usize, &'static str, Vec<f64>)> =

@@ -15,6 +15,8 @@ pub(crate) struct System {
     pub(crate) delays: bool,
     /// Only its round-trip times are of interest.
     pub(crate) times_only: bool,
+    /// The chain over which its critical load is looked for.
+    pub(crate) chain: PathBuf,
 }
 
 /// What can be measured here; says what cannot and why.
@@ -25,6 +27,7 @@ pub(crate) fn systems(out: &Path) -> Result<Vec<System>> {
         environment: Vec::new(),
         delays: false,
         times_only: false,
+        chain: "topologies/chain.yaml".into(),
     };
     let bare = Path::new("target/release/examples/bare");
     if !bare.exists() {
@@ -64,7 +67,7 @@ pub(crate) fn systems(out: &Path) -> Result<Vec<System>> {
 /// Runs a topology; returns its results and run directory.
 pub(crate) fn run(
     system: &System,
-    file: &str,
+    file: impl AsRef<Path>,
     sets: &[String],
     out: &Path,
 ) -> Result<(serde_json::Value, PathBuf)> {
@@ -73,7 +76,9 @@ pub(crate) fn run(
         std::fs::remove_dir_all(&directory)?;
     }
     let mut command = Command::new("target/release/tapestry");
-    command.args(["run", file, "--json", "--out"]).arg(&directory).args(&system.arguments);
+    let file = file.as_ref();
+    command.arg("run").arg(file).args(["--json", "--out"]).arg(&directory);
+    command.args(&system.arguments);
     command.envs(system.environment.iter().map(|(k, v)| (*k, v.as_str())));
     for set in sets {
         command.args(["--set", set]);
@@ -81,7 +86,12 @@ pub(crate) fn run(
     let output = command.output().context("target/release/tapestry does not start")?;
     // An overloaded run is invalid and says so by its exit status; here that is a result.
     let results = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("{} over {file}: {}", system.name, String::from_utf8_lossy(&output.stderr))
+        format!(
+            "{} over {}: {}",
+            system.name,
+            file.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )
     })?;
     Ok((results, directory))
 }
@@ -115,7 +125,7 @@ pub(crate) fn load(
         format!("pps={}", pps as u64),
         format!("seconds={seconds}"),
     ];
-    let (results, _) = run(system, "topologies/chain.yaml", &sets, out)?;
+    let (results, _) = run(system, &system.chain, &sets, out)?;
     let per_second = |name| metric(&results, name) / seconds as f64;
     Ok(Load { sent: per_second("sent"), received: per_second("received") })
 }
