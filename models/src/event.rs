@@ -1,8 +1,9 @@
 //! The events of a network, and what a channel may do while it handles one.
 
-use tapestry_core::{EventKey, EventQueue, Position, SimTime};
+use tapestry_core::{EventQueue, Position, SimTime};
 
 use crate::counters::{Counters, DropReason};
+use crate::delay_line::DelayLine;
 use crate::impair::{Outcome, Passage};
 use crate::queue::QueueEvent;
 use crate::trace::{Trace, TraceEvent, TraceRecord};
@@ -82,26 +83,29 @@ impl Context<'_> {
         self.queue.schedule_reserved(place, Event::Timer { station, epoch: self.epoch, timer });
     }
 
-    pub(crate) fn arrive(&mut self, at: SimTime, station: usize, frame: Frame) -> EventKey {
+    /// The arrival of a frame at a station.
+    pub(crate) fn arrival(&self, station: usize, frame: Frame) -> Event {
         let station = self.first_station + station as u32;
-        self.queue.schedule(at, Event::Arrival { station, epoch: self.epoch, frame })
+        Event::Arrival { station, epoch: self.epoch, frame }
     }
 
     /// A frame from `source` that passed an impaired wire, to the other one of two stations.
-    pub(crate) fn passed(&mut self, source: usize, passage: Passage) {
+    pub(crate) fn passed(&mut self, line: &mut DelayLine, source: usize, passage: Passage) {
         let Passage { outcome, arrival, reordered } = passage;
         let station = 1 - source;
         if outcome.lost {
             let station = self.first_station + station as u32;
             let (epoch, frame) = (self.epoch, outcome.frame);
-            self.queue.schedule(arrival, Event::Loss { station, epoch, frame });
+            line.schedule(self.queue, arrival, Event::Loss { station, epoch, frame });
             return;
         }
         self.counters[source].impaired.reordered += u64::from(reordered);
         if self.count(source, &outcome) {
-            self.arrive(arrival, station, outcome.frame.clone());
+            let copy = self.arrival(station, outcome.frame.clone());
+            line.schedule(self.queue, arrival, copy);
         }
-        self.arrive(arrival, station, outcome.frame);
+        let event = self.arrival(station, outcome.frame);
+        line.schedule(self.queue, arrival, event);
     }
 
     /// Counts what happened to a frame that is not lost; true if there is a second copy of it,

@@ -17,6 +17,7 @@ mod bridge;
 mod builder;
 mod counters;
 mod csma;
+mod delay_line;
 mod ecn;
 mod event;
 mod frame;

@@ -419,6 +419,9 @@ impl Network {
         let Station { link, receiver } = self.stations[station as usize];
         let (parts, mut cx) = self.context(now, link);
         let index = (station - cx.first_station) as usize;
+        if let Channel::PointToPoint(channel) = parts.channel {
+            channel.arrived(&mut cx, index);
+        }
         let mut frame = frame;
         let mut lost = (epoch != cx.epoch).then_some(DropReason::LinkDown);
         let mut again = false;
@@ -443,9 +446,13 @@ impl Network {
 
     /// A frame that got lost would have reached this station now.
     fn lose(&mut self, now: SimTime, station: u32, epoch: u32, frame: &Frame) {
-        let (_, mut cx) = self.context(now, self.stations[station as usize].link);
+        let (parts, mut cx) = self.context(now, self.stations[station as usize].link);
+        let index = (station - cx.first_station) as usize;
+        if let Channel::PointToPoint(channel) = parts.channel {
+            channel.arrived(&mut cx, index);
+        }
         let reason = if epoch == cx.epoch { DropReason::Loss } else { DropReason::LinkDown };
-        cx.received((station - cx.first_station) as usize, frame, Some(reason));
+        cx.received(index, frame, Some(reason));
     }
 
     /// Hands a received frame to what is behind the station.

@@ -14,9 +14,10 @@
 //! kept: the end of a transmission first, then its arrival.
 
 use tapestry_core::link::LinkParameters;
-use tapestry_core::{DataRate, EventKey, SimTime};
+use tapestry_core::{DataRate, Position, SimTime};
 
 use crate::counters::DropReason;
+use crate::delay_line::DelayLine;
 use crate::event::{Context, Timer};
 use crate::impair::{Impairer, Named};
 use crate::queue::Queue;
@@ -25,7 +26,7 @@ use crate::{Frame, Framing};
 
 #[derive(Debug)]
 pub(crate) struct PointToPoint {
-    sides: [Side; 2],
+    sides: Box<[Side; 2]>,
 }
 
 /// The transmitter of one direction.
@@ -37,8 +38,9 @@ struct Side {
     /// Whatever goes beyond rate, delay and framing.
     impairer: Option<Box<Impairer>>,
     queue: Queue,
-    /// The frame in transmission and its arrival, if that is known already.
-    current: Option<(Frame, Option<EventKey>)>,
+    /// The frame in transmission and the place of its arrival, if that is known already.
+    current: Option<(Frame, Option<Position>)>,
+    line: DelayLine,
     /// When the latest frame under way arrives.
     last_arrival: SimTime,
 }
@@ -57,9 +59,10 @@ impl PointToPoint {
             impairer: None,
             queue,
             current: None,
+            line: DelayLine::default(),
             last_arrival: SimTime::ZERO,
         });
-        Self { sides }
+        Self { sides: Box::new(sides) }
     }
 
     /// Changes one direction at `now`, for frames that are not on the wire yet; `frame_bytes` is
@@ -93,7 +96,7 @@ impl PointToPoint {
 
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         let side = &mut self.sides[station];
-        let (now, rate) = (cx.now, side.rate);
+        let (now, rate) = (cx.now, side.queue_rate());
         let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
         if side.current.is_some() {
             side.queue.enqueue(now, rate, frame, report);
@@ -127,10 +130,11 @@ impl PointToPoint {
         side.last_arrival = side.last_arrival.max(cx.now + serialisation + side.delay);
         if side.rate.is_none() {
             cx.transmitted(station, &frame, 1);
-            cx.arrive(side.last_arrival, 1 - station, frame);
+            let arrival = cx.arrival(1 - station, frame);
+            side.line.schedule(cx.queue, side.last_arrival, arrival);
         } else {
-            let arrival = cx.arrive(side.last_arrival, 1 - station, frame.clone());
-            side.current = Some((frame, Some(arrival)));
+            let place = cx.queue.reserve(side.last_arrival);
+            side.current = Some((frame, Some(place)));
         }
     }
 
@@ -138,8 +142,12 @@ impl PointToPoint {
         let side = &mut self.sides[station];
         let Some((frame, arrival)) = side.current.take() else { return };
         cx.transmitted(station, &frame, 1);
-        if arrival.is_none() {
-            side.launch(cx, station, frame);
+        match arrival {
+            None => side.launch(cx, station, frame),
+            Some(place) => {
+                let arrival = cx.arrival(1 - station, frame);
+                side.line.schedule_reserved(cx.queue, place, arrival);
+            }
         }
         let now = cx.now;
         // More than one only if the rate limit was lifted meanwhile.
@@ -150,13 +158,15 @@ impl PointToPoint {
         }
     }
 
+    /// The present event is an arrival at this station.
+    pub(crate) fn arrived(&mut self, cx: &mut Context<'_>, station: usize) {
+        self.sides[1 - station].line.arrived(cx.queue, cx.position);
+    }
+
     /// Drops what is queued or in transmission: the link goes down.
     pub(crate) fn cut(&mut self, cx: &mut Context<'_>) {
         for (station, side) in self.sides.iter_mut().enumerate() {
-            if let Some((frame, arrival)) = side.current.take() {
-                if let Some(arrival) = arrival {
-                    cx.queue.cancel(arrival);
-                }
+            if let Some((frame, _)) = side.current.take() {
                 cx.drop_tx(TraceEvent::PhyTxDrop, station, &frame, DropReason::LinkDown);
             }
             while let Some(frame) = side.queue.purge(cx.now) {
@@ -174,14 +184,23 @@ impl PointToPoint {
 }
 
 impl Side {
+    /// At what rate the queue empties, as far as it can be said.
+    fn queue_rate(&self) -> Option<DataRate> {
+        match &self.impairer {
+            None => self.rate,
+            Some(impairer) => impairer.queue_rate(),
+        }
+    }
+
     /// A frame has been sent and goes onto the wire.
     fn launch(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         if let Some(impairer) = &mut self.impairer {
             let passage = impairer.pass(cx.now, &mut self.last_arrival, frame);
-            cx.passed(station, passage);
+            cx.passed(&mut self.line, station, passage);
         } else {
             self.last_arrival = self.last_arrival.max(cx.now + self.delay);
-            cx.arrive(self.last_arrival, 1 - station, frame);
+            let arrival = cx.arrival(1 - station, frame);
+            self.line.schedule(cx.queue, self.last_arrival, arrival);
         }
     }
 }

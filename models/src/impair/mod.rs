@@ -30,7 +30,7 @@ mod slots;
 mod streams;
 
 use tapestry_core::link::{Jitter, LinkParameters, Reorder, Schedule, Slots, Step};
-use tapestry_core::{RandomStream, SimTime};
+use tapestry_core::{DataRate, RandomStream, SimTime};
 
 use chance::Coin;
 use delay::JitterModel;
@@ -44,6 +44,10 @@ pub(crate) use streams::Named;
 #[derive(Debug)]
 pub(crate) struct Impairer {
     pacer: Pacer,
+    /// The rate while no schedule sets one.
+    nominal_rate: Option<DataRate>,
+    /// The schedule's, when the transmitter turned to the latest frame.
+    scheduled_rate: Option<DataRate>,
     schedule: Option<(Schedule, Cursor)>,
     slots: Option<(Slots, SlotGate)>,
     errors: Errors,
@@ -76,6 +80,8 @@ impl Impairer {
     ) -> Self {
         let mut this = Self {
             pacer: Pacer::new(now, parameters),
+            nominal_rate: None,
+            scheduled_rate: None,
             schedule: None,
             slots: None,
             errors: Errors::new(named, frame_bytes),
@@ -95,6 +101,8 @@ impl Impairer {
     /// parameters stay the same keep their state, and all go on in their streams.
     pub(crate) fn set(&mut self, now: SimTime, parameters: &LinkParameters) {
         self.pacer.set(now, parameters);
+        self.nominal_rate = parameters.nominal_rate();
+        self.scheduled_rate = None;
         self.delay = parameters.delay;
         self.reordering = parameters.reordering;
         self.errors.set(parameters);
@@ -110,7 +118,14 @@ impl Impairer {
     /// `now`.
     pub(crate) fn finish(&mut self, now: SimTime, len: usize) -> SimTime {
         let step = self.step(now);
+        self.scheduled_rate = step.rate;
         self.pacer.finish(now, len, step.rate)
+    }
+
+    /// The rate by which the queue counts its time: that of the frame in transmission where a
+    /// schedule sets it, else the nominal one.
+    pub(crate) fn queue_rate(&self) -> Option<DataRate> {
+        self.scheduled_rate.or(self.nominal_rate)
     }
 
     /// A frame has been sent at `now`; `last` is the latest arrival in this direction.
@@ -163,28 +178,41 @@ impl Impairer {
 #[derive(Debug)]
 struct Cursor {
     origin: SimTime,
-    /// The next step.
-    next: usize,
+    step: Step,
+    /// The step holds from the first of these times until before the second.
+    holds: [SimTime; 2],
 }
 
 impl Cursor {
     fn new(origin: SimTime) -> Self {
-        Self { origin, next: 0 }
+        Self { origin, step: Step::default(), holds: [SimTime::ZERO; 2] }
     }
 
     fn step(&mut self, now: SimTime, schedule: &Schedule) -> Step {
-        let mut time = now.saturating_sub(self.origin);
-        if let Some(repeat) = schedule.repeat.filter(|&repeat| repeat > SimTime::ZERO) {
-            time = SimTime::from_nanos(time.as_nanos() % repeat.as_nanos());
+        let [from, until] = self.holds;
+        if now < from || now >= until {
+            self.seek(now, schedule);
         }
+        self.step
+    }
+
+    fn seek(&mut self, now: SimTime, schedule: &Schedule) {
+        let since = now.saturating_sub(self.origin);
+        let repeat = schedule.repeat.filter(|&repeat| repeat > SimTime::ZERO);
+        let time = match repeat {
+            Some(repeat) => SimTime::from_nanos(since.as_nanos() % repeat.as_nanos()),
+            None => since,
+        };
         let steps = &schedule.steps;
-        let begun = |at: usize| steps.get(at).is_some_and(|step| step.time <= time);
-        let here = |next: usize| (next == 0 || begun(next - 1)) && !begun(next);
-        if !here(self.next) {
-            self.next = steps.partition_point(|step| step.time <= time);
-        }
+        let next = steps.partition_point(|step| step.time <= time);
+        let begin = now.saturating_sub(time);
+        let end = steps.get(next).map(|step| step.time).into_iter().chain(repeat).min();
+        let until = end.map_or(SimTime::MAX, |end| begin.saturating_add(end));
         // Before the first step the link's own parameters hold.
-        self.next.checked_sub(1).map_or_else(Step::default, |at| steps[at])
+        let present = next.checked_sub(1).and_then(|at| steps.get(at));
+        let from = present.map_or(begin, |step| begin.saturating_add(step.time));
+        self.step = present.copied().unwrap_or_default();
+        self.holds = [from, until];
     }
 }
 

@@ -132,8 +132,13 @@ impl Bucket {
         self.fill(sent);
         let need = u128::from(bytes) * TOKENS_PER_BYTE;
         let missing = need.saturating_sub(self.tokens);
-        let rate = u128::from(self.rate.bits_per_sec());
-        let wait = missing.div_ceil(rate);
+        let bits_per_sec = self.rate.bits_per_sec();
+        let rate = u128::from(bits_per_sec);
+        // Nearly always small, and a division of 64 bits is several times as fast.
+        let wait = match u64::try_from(missing) {
+            Ok(missing) => u128::from(missing.div_ceil(bits_per_sec)),
+            Err(_) => missing.div_ceil(rate),
+        };
         // What the rounding up of the wait fills in belongs to the bucket.
         self.tokens = (self.tokens + wait * rate).saturating_sub(need);
         let finish = sent + SimTime::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX));

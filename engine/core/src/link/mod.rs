@@ -138,6 +138,16 @@ impl LinkParameters {
         Self { rate, delay, ..Self::default() }
     }
 
+    /// The rate of which a queue in front of this direction is told where none is in force: the
+    /// rate (with a token bucket, the one at which it fills), else what the trace allows on
+    /// average, else the highest rate of the schedule. `None`: sending takes no time.
+    pub fn nominal_rate(&self) -> Option<DataRate> {
+        let of_trace = || self.trace.as_ref().and_then(DeliveryTrace::mean_rate);
+        let of_schedule =
+            || self.schedule.as_ref()?.steps.iter().filter_map(|step| step.rate).max();
+        self.rate.or_else(of_trace).or_else(of_schedule)
+    }
+
     /// Whether rate, framing and delay say it all.
     pub fn is_plain(&self) -> bool {
         let Self { rate, framing, delay, .. } = self;
