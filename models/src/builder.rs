@@ -136,7 +136,9 @@ impl NetworkBuilder {
         let streams = self.streams();
         let queue = |station: u32| {
             let path = format!("link/{name}/station/{station}");
-            Queue::new(&config.queue, config.mtu, || streams.stream(&path, "queue"))
+            let own = config.queues.as_deref().and_then(|queues| queues.get(station as usize));
+            let queue = own.unwrap_or(&config.queue);
+            Queue::new(queue, config.mtu, || streams.stream(&path, "queue"))
         };
         let channel = match config.channel {
             ChannelKind::PointToPoint => {

@@ -88,6 +88,8 @@ pub struct LinkConfig {
     /// What each station's direction does to frames, instead of `rate`, `delay` and `framing`. On
     /// CSMA, whose stations share a medium, the first counts for all.
     pub parameters: Option<Box<[LinkParameters; 2]>>,
+    /// The queue of each station of a point-to-point link, instead of `queue`.
+    pub queues: Option<Box<[QueueConfig; 2]>>,
 }
 
 impl LinkConfig {
@@ -104,6 +106,7 @@ impl LinkConfig {
             framing: Framing::ETHERNET,
             backoff: Backoff::default(),
             parameters: None,
+            queues: None,
         }
     }
 

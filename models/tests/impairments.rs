@@ -3,13 +3,13 @@
 
 use proptest::prelude::*;
 use tapestry_core::link::{
-    BeyondDelay, Chance, Corruption, DeliveryTrace, Jitter, LinkParameters, Loss, Reorder, Slots,
-    TokenBucket, Unit,
+    BeyondDelay, Chance, Corruption, DeliveryTrace, Jitter, LinkParameters, Loss, Reorder,
+    Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
 use tapestry_models::{
-    Direction, DropReason, Frame, LinkConfig, LinkId, Network, NetworkBuilder, PortId, QueueConfig,
-    SetLinkError,
+    Direction, DropReason, Frame, Limit, LinkConfig, LinkId, Network, NetworkBuilder, PortId,
+    QueueConfig, SetLinkError,
 };
 
 mod common;
@@ -170,6 +170,44 @@ fn directions_are_independent() {
     network.handle_frame(ms(20), PortId(1), frame(4));
     network.run_until(ms(40)).unwrap();
     assert_eq!(left(&mut network), [(3, 1, ms(21)), (4, 0, ms(22))]);
+}
+
+#[test]
+fn each_direction_has_a_queue_of_its_own() {
+    let queues = Some(Box::new([QueueConfig::frames(2), QueueConfig::frames(5)]));
+    let rate = DataRate::from_bits_per_sec(1_000_000);
+    let mut network = network(LinkConfig { rate, queues, ..LinkConfig::point_to_point("l") });
+    for number in 0..20 {
+        network.handle_frame(SimTime::ZERO, PortId(number % 2), frame(number));
+    }
+    // Ten each: one in transmission, so many waiting.
+    let dropped =
+        |station: usize| network.counters(LINK)[station].tx_dropped[DropReason::QueueFull];
+    assert_eq!([dropped(0), dropped(1)], [7, 4]);
+}
+
+#[test]
+fn a_limit_in_time_follows_a_traces_mean_rate_and_a_schedules_present_one() {
+    // Frames of 1,000 bytes; a queue of 20 ms at 2 Mbit/s holds five of them, at 4 Mbit/s ten.
+    let trace = DeliveryTrace::parse("6\n12\n").unwrap();
+    assert_eq!(trace.mean_rate(), DataRate::from_bits_per_sec(2_000_000));
+    let schedule = Schedule::parse("time,rate\n0s,2Mbit/s\n1s,4Mbit/s\n").unwrap();
+    for (parameters, second, expected) in [
+        (LinkParameters { trace: Some(trace), ..LinkParameters::default() }, 0, 5),
+        (LinkParameters { schedule: Some(schedule.clone()), ..LinkParameters::default() }, 0, 5),
+        (LinkParameters { schedule: Some(schedule), ..LinkParameters::default() }, 2, 10),
+    ] {
+        let queue = QueueConfig::DropTail(Limit::Time(ms(20)));
+        let config = LinkConfig { queue, ..LinkConfig::point_to_point("l") };
+        let mut network = network(LinkConfig { parameters: Some(both(&parameters)), ..config });
+        let now = SimTime::from_secs(second);
+        network.run_until(now).unwrap();
+        for _ in 0..30 {
+            network.handle_frame(now, PortId(0), Frame::from(vec![0; 1_000]));
+        }
+        let dropped = network.counters(LINK)[0].tx_dropped[DropReason::QueueFull];
+        assert_eq!(30 - 1 - dropped, expected, "{parameters:?}");
+    }
 }
 
 #[test]

@@ -352,7 +352,7 @@ static LINK_KEYS: [Key; LINK_OWN + PARAMETERS.len()] = {
 };
 
 /// How many keys only the link as a whole has.
-const LINK_OWN: usize = 17;
+const LINK_OWN: usize = 16;
 
 static LINK_OWN_KEYS: [Key; LINK_OWN] = [
     key("name", one(Scalar::Name), "Name; default made from the nodes it joins."),
@@ -383,11 +383,6 @@ static LINK_OWN_KEYS: [Key; LINK_OWN] = [
         "backward",
         Shape::Object(&DIRECTION),
         "What differs from the second to the first endpoint.",
-    ),
-    key(
-        "queue",
-        Shape::Either(&[one(Scalar::Queue), Shape::Object(&QUEUE)]),
-        "Each interface's queue: its limit, its discipline, or a map; default one bandwidth-delay product, at least 100 frames.",
     ),
     key("mtu", MTU, "Largest payload of a frame in bytes; default 1500."),
     key(

@@ -34,11 +34,12 @@ pub(crate) const MOST_FRAMES: u64 = 1_000_000;
 const FRAMING_BYTES: u64 = 18;
 const HEADER_BYTES: u64 = 14;
 
-/// What a link's other keys say, as far as its queue depends on them.
+/// What the other keys of a direction say, as far as its queue depends on them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Medium {
     pub(crate) rate: Option<DataRate>,
-    pub(crate) delay: SimTime,
+    /// The delays of both directions.
+    pub(crate) round_trip: SimTime,
     pub(crate) mtu: u32,
 }
 
@@ -79,7 +80,7 @@ fn keys_of(discipline: &str) -> &'static [&'static str] {
 /// The queue that a file without `queue` means.
 pub(crate) fn default_limit(medium: Medium) -> QueueLimit {
     let Some(rate) = medium.rate else { return QueueLimit::Frames(LEAST_FRAMES as u32) };
-    let round_trip = u128::from(medium.delay.as_nanos()) * 2;
+    let round_trip = u128::from(medium.round_trip.as_nanos());
     let bits = u128::from(rate.bits_per_sec()) * round_trip / 1_000_000_000;
     let frame_bits = u128::from(u64::from(medium.mtu) + FRAMING_BYTES) * 8;
     let frames = bits.div_ceil(frame_bits).clamp(LEAST_FRAMES.into(), MOST_FRAMES.into());

@@ -273,6 +273,9 @@ pub struct Link {
     pub delay: SimTime,
     /// Each interface's transmit queue, behind the frame in transmission.
     pub queue: Queue,
+    /// The first and the second interface's queue, where they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Box<[Queue; 2]>>,
     /// Largest payload of a frame in bytes.
     pub mtu: u32,
     /// What each direction does to frames (first what the first endpoint sends), where it is more

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tapestry_core::link::{Distribution, Framing, LinkParameters, Loss, Unit};
 use tapestry_core::{ByteCount, Probability, SimTime};
-use tapestry_topologies::{Channel, Diagnostics, Link, Topology, load_str, schema};
+use tapestry_topologies::{
+    Channel, Diagnostics, Link, Queue, QueueLimit, Topology, load_str, schema,
+};
 
 fn net(link: &str) -> String {
     format!("nodes: {{a: {{}}, b: {{}}, c: {{}}}}\nlinks:\n  - {link}\n")
@@ -88,6 +90,71 @@ fn blocks_override_a_direction() {
             .map(|direction| direction.delay.as_nanos() / 1_000_000)
     };
     assert_eq!([delays(&links[0]), delays(&links[1])], [[0, 4], [0, 3]]);
+}
+
+/// The queues of both interfaces, as limits of drop-tail.
+fn limits(link: &Link) -> [QueueLimit; 2] {
+    let both = || [link.queue.clone(), link.queue.clone()];
+    link.queues.as_deref().cloned().unwrap_or_else(both).map(|queue| match queue {
+        Queue::DropTail { limit } => limit,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn each_direction_has_a_queue_of_its_own() {
+    use QueueLimit::{Frames, Time};
+    let time = |ms| Time(SimTime::from_millis(ms));
+    for (keys, expected) in [
+        ("queue: 7", [Frames(7), Frames(7)]),
+        ("queue: 7, forward: {queue: 9}", [Frames(9), Frames(7)]),
+        ("queue: 7, 'b->a': {queue: 9}, backward: {queue: 8}", [Frames(7), Frames(9)]),
+        // A time needs the rate of its own direction only.
+        ("'a->b': {rate: 1Mbit/s, queue: 20ms}", [time(20), Frames(100)]),
+        ("queue: 5ms, 'a->b': {rate: 1Mbit/s}, 'b->a': {rate: 2Mbit/s}", [time(5), time(5)]),
+        // One bandwidth-delay product: the direction's rate times both delays, here 40 ms, in
+        // frames of 1,518 bytes.
+        (
+            "delay: 10ms, forward: {rate: 100Mbit/s}, backward: {rate: 1Gbit/s, delay: 30ms}",
+            [Frames(330), Frames(3_294)],
+        ),
+    ] {
+        let link = right(&format!("{{pair: [a, b], {keys}}}"));
+        assert_eq!(limits(&link), expected, "{keys}");
+        let text = serde_json::to_string(&link).unwrap();
+        assert_eq!(serde_json::from_str::<Link>(&text).unwrap(), link, "{text}");
+    }
+    let plain = right("{pair: [a, b], queue: codel}");
+    assert_eq!((plain.channel, plain.queues), (Channel::Csma, None), "a queue impairs nothing");
+    refuses("rate: 1Mbit/s, 'a->b': {queue: 0}", "0", "holds nothing", "");
+    let missing = "'a->b': {rate: 1Mbit/s, queue: 20ms}, 'b->a': {queue: 30ms}";
+    refuses(missing, "30ms", "without `rate`", "a `rate`");
+    // What a wrong rate lacks is said once.
+    refuses("rate: 1, queue: 20ms", "1", "no unit", "a rate");
+}
+
+#[test]
+fn traces_and_schedules_have_a_rate_for_their_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    // 3 · 1500 bytes in 3 ms are 12 Mbit/s.
+    write("up.trace", "1\n2\n3\n");
+    write("day.csv", "time,rate\n0s,1Mbit/s\n10s,12Mbit/s\n");
+    for keys in ["trace: up.trace", "schedule: day.csv"] {
+        let link = |queue: &str| {
+            let text = format!("{{pair: [a, b], delay: 500ms, {keys}{queue}}}");
+            read(&text, dir.path()).unwrap().links[0].clone()
+        };
+        // 12 Mbit in a round trip of 1 s.
+        assert_eq!(limits(&link("")), [QueueLimit::Frames(989); 2], "{keys}");
+        let time = QueueLimit::Time(SimTime::from_millis(20));
+        assert_eq!(limits(&link(", queue: 20ms")), [time; 2], "{keys}");
+        let Queue::Red(red) = link(", queue: {discipline: red, adaptive: true}").queue else {
+            panic!("not RED")
+        };
+        // 1,500 mean frames of 1000 bytes a second.
+        assert!((red.weight.as_f64() + (-1.0_f64 / 1_500.0).exp_m1()).abs() < 1e-9, "{keys}");
+    }
 }
 
 #[test]

@@ -78,6 +78,7 @@ pub(crate) fn link(link: &Link) -> LinkConfig {
         queue: queue::config(&link.queue),
         mtu: link.mtu,
         parameters: link.directions.clone(),
+        queues: link.queues.as_deref().map(|queues| Box::new(queues.each_ref().map(queue::config))),
         ..plain
     }
 }

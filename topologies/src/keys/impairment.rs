@@ -1,6 +1,6 @@
 //! The keys of a link's directions: rate, delay and everything that goes wrong.
 
-use super::{key, needed, one};
+use super::{QUEUE, key, needed, one};
 use crate::shape::{Key, Object, Scalar, Shape};
 
 const TEXT: Shape = one(Scalar::Text);
@@ -12,9 +12,14 @@ const PER: Shape = one(Scalar::Word(&["frame", "byte", "bit"]));
 const COUNT: Shape = one(Scalar::Integer { min: 1, max: 1_000_000 });
 
 /// Keys that a link and each of its directions have.
-pub(super) static PARAMETERS: [Key; 14] = [
+pub(super) static PARAMETERS: [Key; 15] = [
     key("rate", one(Scalar::Rate), "Transmission rate; default unlimited."),
     key("delay", TIME, "One-way propagation delay; default 0ms."),
+    key(
+        "queue",
+        Shape::Either(&[one(Scalar::Queue), Shape::Object(&QUEUE)]),
+        "What waits at the sending interface: a limit, a discipline, or a map; default one bandwidth-delay product, at least 100 frames.",
+    ),
     key(
         "overhead",
         Shape::Either(&[
@@ -60,8 +65,8 @@ pub(super) static PARAMETERS: [Key; 14] = [
     ),
 ];
 
-/// The first two of [`PARAMETERS`] and `overhead` make no impairment.
-pub(crate) const PLAIN: &[&str] = &["rate", "delay", "overhead"];
+/// Those of [`PARAMETERS`] that make no impairment.
+pub(crate) const PLAIN: &[&str] = &["rate", "delay", "queue", "overhead"];
 
 /// One direction of a link.
 pub(crate) static DIRECTION: Object = Object { what: "a direction", keys: &PARAMETERS };

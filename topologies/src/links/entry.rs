@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use tapestry_core::SimTime;
 use tapestry_core::link::LinkParameters;
+use tapestry_core::{DataRate, SimTime};
 
 use super::End;
 use crate::diagnostics::report;
@@ -42,6 +42,17 @@ impl<'t> Entry<'t> {
             fields.push(yaml);
         }
         fields
+    }
+
+    /// The keys of both directions between these nodes.
+    fn directions(&self, nodes: Option<&[String; 2]>) -> [Fields<'t>; 2] {
+        let block = |from: usize| {
+            let nodes = nodes?;
+            let pair = (nodes[from].as_str(), nodes[1 - from].as_str());
+            let mut blocks = self.blocks();
+            blocks.find(|entry| nodes_of(&entry.key) == Some(pair)).map(|entry| &entry.value)
+        };
+        [self.direction(block(0), "forward"), self.direction(block(1), "backward")]
     }
 
     /// The blocks `a->b`.
@@ -111,6 +122,7 @@ impl<'t> Entry<'t> {
             delay: SimTime::ZERO,
             // Set when the directions are known, whose rate it depends on.
             queue: Queue::DropTail { limit: QueueLimit::Frames(0) },
+            queues: None,
             mtu,
             directions: None,
             endpoints: Vec::new(),
@@ -124,12 +136,6 @@ impl<'t> Entry<'t> {
         template: &Link,
         nodes: Option<&[String; 2]>,
     ) -> Option<[LinkParameters; 2]> {
-        let block = |from: usize| {
-            let nodes = nodes?;
-            let pair = (nodes[from].as_str(), nodes[1 - from].as_str());
-            let mut blocks = self.blocks();
-            blocks.find(|entry| nodes_of(&entry.key) == Some(pair)).map(|entry| &entry.value)
-        };
         let before = (reader.lost, reader.problems.count());
         if template.channel == Channel::Csma {
             let keys = ["forward", "backward"].into_iter().filter_map(|key| self.yaml.get(key));
@@ -142,34 +148,42 @@ impl<'t> Entry<'t> {
             }
         }
         let (channel, mtu) = (template.channel, template.mtu);
-        let fields = [self.direction(block(0), "forward"), self.direction(block(1), "backward")];
+        let fields = self.directions(nodes);
         let parameters =
             [0, 1].map(|direction| impairments::read(reader, &fields[direction], channel));
         // What values lack would only confuse the comparison of values.
+        // What a block of two nodes adds may be what the others lack.
+        let partial = nodes.is_none() && self.has_directions();
         let fits = (reader.lost, reader.problems.count()) == before
-            && fields.iter().zip(&parameters).all(|(fields, parameters)| {
-                impairments::validate(reader, fields, channel, mtu, parameters)
-            });
+            && (partial
+                || fields.iter().zip(&parameters).all(|(fields, parameters)| {
+                    impairments::validate(reader, fields, channel, mtu, parameters)
+                }));
         fits.then_some(parameters)
     }
 }
 
 impl Entry<'_> {
-    /// The queue of each interface, for the faster of the directions.
-    pub(super) fn queue(
+    /// The queue of each direction's sender, between these nodes. Where the directions are not
+    /// known, something about them is wrong, and so not about the queue that lacks them.
+    pub(super) fn queues(
         &self,
         reader: &mut Reader<'_>,
-        mtu: u32,
+        template: &Link,
+        nodes: Option<&[String; 2]>,
         directions: Option<&[LinkParameters; 2]>,
-    ) -> Queue {
-        let directions = directions.into_iter().flatten();
-        let rates = directions.clone().filter_map(|direction| {
-            direction.rate.or_else(|| direction.trace.as_ref()?.mean_rate())
-        });
-        let delays = directions.clone().map(|direction| direction.delay);
-        let medium =
-            Medium { rate: rates.max(), delay: delays.max().unwrap_or(SimTime::ZERO), mtu };
-        queue::read(reader, self.fields().find("queue"), medium)
+    ) -> [Queue; 2] {
+        let mtu = template.mtu;
+        let delays = directions.into_iter().flatten().map(|direction| direction.delay);
+        let round_trip = delays.fold(SimTime::ZERO, SimTime::saturating_add);
+        let fields = self.directions(nodes);
+        [0, 1].map(|at| {
+            let rate = match directions {
+                Some(directions) => directions[at].nominal_rate(),
+                None => DataRate::from_bits_per_sec(1),
+            };
+            queue::read(reader, fields[at].find("queue"), Medium { rate, round_trip, mtu })
+        })
     }
 }
 
@@ -180,7 +194,14 @@ fn nodes_of(key: &str) -> Option<(&str, &str)> {
 }
 
 /// A link that does this to frames.
-pub(super) fn with_parameters(link: Link, parameters: Option<[LinkParameters; 2]>) -> Link {
+pub(super) fn with_directions(
+    link: Link,
+    parameters: Option<[LinkParameters; 2]>,
+    queues: [Queue; 2],
+) -> Link {
+    let queue = queues[0].clone();
+    let queues = (queues[0] != queues[1]).then(|| Box::new(queues));
+    let link = Link { queue, queues, ..link };
     let Some([forward, backward]) = parameters else { return link };
     let (rate, delay) = (forward.rate, forward.delay);
     let plain = LinkParameters::new(rate, delay);
