@@ -43,10 +43,11 @@ fn ping_and_iperf_see_what_the_file_says() {
     }
     let place = Place::new();
     let results = place.run(&patient(LAB)).expect(0).results().passed();
-    // 20 ms ± 2 there and 10 ms ± 2 back; never faster.
+    // 20 ms ± 2 there and 10 ms ± 2 back; never faster. The least round trip has an upper bound on a
+    // busy machine too; how much later others are there is the machine's affair.
     let (least, mean) = (results.metric("rtt_min"), results.metric("rtt"));
     assert!((26.0..34.0).contains(&least), "least round trip {least} ms");
-    assert!((29.0..45.0).contains(&mean), "mean round trip {mean} ms");
+    assert!((29.0..150.0).contains(&mean), "mean round trip {mean} ms");
     // 5 % of 300 are 15 ± 3.8.
     let received = results.metric("received");
     assert!((266.0..=299.0).contains(&received), "{received} of 300 came back");
@@ -111,8 +112,8 @@ links:
     corrupt: { probability: 30%, bits: 3 }
 tasks:
   - name: ping
-    run: { a: { command: ping -c 200 -i 0.01 -w 10 -q b, status: any } }
-    metrics: { received: '(\d+) received' }
+    run: { a: { command: ping -c 200 -i 0.01 -w 20 -q b, status: any } }
+    metrics: { sent: '(\d+) packets transmitted', received: '(\d+) received' }
 ";
 
 /// Kernels check what they receive: no one repairs a checksum on the way.
@@ -123,9 +124,12 @@ fn corrupted_packets_do_not_get_through() {
     }
     let place = Place::new();
     let results = place.run(&patient(SHARED)).expect(0).results();
-    // Both ways are right with 49 %; bits that no checksum covers let some more through.
-    let received = results.metric("received");
-    assert!((50.0..170.0).contains(&received), "{received} of 200 came back");
+    // With a deadline ping goes on until 200 answers have come. Both ways are right with 49 %; three
+    // bits that no checksum covers, all in the sender's address, are one case in thousands.
+    let (sent, received) = (results.metric("sent"), results.metric("received"));
+    let (share, error) = (received / sent, (0.49_f64 * 0.51 / sent).sqrt());
+    assert!(sent > 100.0, "only {sent} were sent");
+    assert!((share - 0.49).abs() < 5.0 * error + 0.01, "{received} of {sent} came back");
     let ends = &results.0["links"][0]["endpoints"];
     let corrupted = ends[1]["station"]["impaired"]["corrupted"].as_f64().expect("a count");
     assert!(corrupted > 20.0, "{corrupted}");
