@@ -57,13 +57,13 @@ impl Accuracy {
         let [rtt_ms, lost, sent, goodput_kbit] =
             ["rtt", "lost", "sent", "goodput"].map(|name| metric(&results, name));
         ensure!(sent > 0.0 && rtt_ms > 0.0, "nothing came through; see {}", out.display());
-        let loss = self.loss_percent / 100.0;
+        let probability = self.loss_percent / 100.0;
         println!(
             "half of {critical:.0} datagrams/s; verdict {}",
             results["verdict"]["state"].as_str().unwrap_or("unknown")
         );
         compare("round trip, ms", 2.0 * self.delay_ms, rtt_ms, 0.0);
-        let error = (loss * (1.0 - loss) / sent).sqrt();
+        let error = (probability * (1.0 - probability) / sent).sqrt();
         compare("lost, %", self.loss_percent, 100.0 * lost / sent, 100.0 * error);
         let rate_mbit = goodput_kbit / 1e3 * FRAME_BYTES / PAYLOAD_BYTES;
         compare("rate, Mbit/s", self.rate_mbit, rate_mbit, 0.0);
