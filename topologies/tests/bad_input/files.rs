@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use tapestry_topologies::{load, load_str};
+use tapestry_topologies::load;
 
-use crate::{NET, assert_one, lines, rendered, summary, wrong, wrong_with};
+use crate::{assert_one, lines, rendered, summary, wrong};
 
 #[test]
 fn yaml_itself() {

@@ -1,6 +1,6 @@
 //! Queues that hold nothing or contradict themselves.
 
-use crate::{assert_one, summary, wrong};
+use crate::{assert_one, wrong};
 
 /// A link of 10 Mbit/s with a queue, on the third line.
 fn queue(value: &str) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tapestry_topologies::load_str;
 
-use crate::{NET, assert_one, lines, rendered, summary, wrong, wrong_with};
+use crate::{NET, assert_one, rendered, summary, wrong, wrong_with};
 
 #[test]
 fn unknown_key() {
