@@ -25,8 +25,8 @@ use serde::Serialize;
 use measure::{critical, median, ping, systems, tcp};
 
 mod accounts;
-mod capture;
 mod accuracy;
+mod capture;
 mod everything;
 mod measure;
 mod overload;

@@ -231,7 +231,7 @@ expect: ["${e > d}", "${b == 0}"]
             ("g0", "echo g0 0 10.0.0.1 02:00:00:01:00:00", Some(0)),
             ("g1", "echo g1 1 10.0.0.1 02:00:00:01:00:00", Some(0)),
             ("h1", "run", None),
-            ("h1-1", "watch", None),
+            ("h1-1", "watch", Some(0)),
         ]
     );
     assert_eq!((go.timeout, go.when.as_deref()), (SimTime::from_secs(120), Some("n > 1")));
