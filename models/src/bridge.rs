@@ -123,9 +123,9 @@ impl Bridge {
     const ADDRESSES: usize = 8_192;
 
     /// A bridge with so many ports.
-    pub(crate) fn new(config: &BridgeConfig, ports: usize) -> Self {
+    pub(crate) fn new(now: SimTime, config: &BridgeConfig, ports: usize) -> Self {
         let stp =
-            |stp: SpanningTreeConfig| Box::new(SpanningTree::new(stp.mac, stp.priority, ports));
+            |stp: SpanningTreeConfig| Box::new(SpanningTree::new(now, stp.mac, stp.priority, ports));
         Self {
             ageing: config.ageing,
             entries: Vec::new(),
@@ -134,6 +134,37 @@ impl Bridge {
             filtered: 0,
             stp: config.stp.map(stp),
         }
+    }
+
+    /// Starts anew: whatever it has learned is forgotten.
+    pub(crate) fn reset(&mut self, now: SimTime) {
+        let stp = self.stp.take().map(|stp| Box::new(stp.anew(now)));
+        *self = Self {
+            ageing: self.ageing,
+            entries: Vec::new(),
+            places: HashMap::default(),
+            latest: [0; 2],
+            filtered: self.filtered,
+            stp,
+        };
+    }
+
+    /// A port loses or gets its carrier; see [`take_bpdus`](Self::take_bpdus). What was learned at
+    /// it is forgotten when it is lost.
+    pub(crate) fn set_carrier(&mut self, now: SimTime, port: u32, carrier: bool) {
+        if !carrier {
+            self.entries.retain(|entry| entry.port != port);
+            self.index();
+        }
+        if let Some(stp) = &mut self.stp {
+            stp.set_enabled(now, port as usize, carrier);
+        }
+    }
+
+    /// Notes the places of the entries.
+    fn index(&mut self) {
+        let places = self.entries.iter().zip(0..);
+        self.places = places.map(|(entry, place)| (entry.address, place)).collect();
     }
 
     /// Whether frames may leave by a port.
@@ -216,8 +247,7 @@ impl Bridge {
         }
         if self.entries.len() >= Self::ADDRESSES {
             self.entries.retain(|entry| now - entry.seen <= self.ageing);
-            let places = self.entries.iter().zip(0..);
-            self.places = places.map(|(entry, place)| (entry.address, place)).collect();
+            self.index();
             if self.entries.len() >= Self::ADDRESSES {
                 return;
             }
@@ -264,7 +294,7 @@ mod tests {
 
     #[test]
     fn learns_forwards_filters_and_forgets() {
-        let mut bridge = Bridge::new(&BridgeConfig::default(), 3);
+        let mut bridge = Bridge::new(SimTime::ZERO, &BridgeConfig::default(), 3);
         let at = SimTime::from_secs;
         assert_eq!(bridge.receive(at(0), 0, &frame(B, A)), Forward::Flood);
         assert_eq!(bridge.receive(at(1), 1, &frame(A, B)), Forward::To(0));
@@ -282,7 +312,7 @@ mod tests {
     #[test]
     fn addresses_are_kept_as_long_as_configured() {
         let config = BridgeConfig { ageing: SimTime::from_secs(2), stp: None };
-        let mut bridge = Bridge::new(&config, 2);
+        let mut bridge = Bridge::new(SimTime::ZERO, &config, 2);
         let at = SimTime::from_secs;
         bridge.receive(at(0), 0, &frame(B, A));
         assert_eq!(bridge.receive(at(2), 1, &frame(A, B)), Forward::To(0));
@@ -291,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_room_comes_back_with_age() {
-        let mut bridge = Bridge::new(&BridgeConfig::default(), 3);
+        let mut bridge = Bridge::new(SimTime::ZERO, &BridgeConfig::default(), 3);
         let address = |n: usize| [2, 0, 0, 0, (n >> 8) as u8, n as u8];
         for n in 0..=Bridge::ADDRESSES {
             bridge.receive(SimTime::ZERO, 0, &frame(ALL, address(n)));

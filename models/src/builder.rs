@@ -197,7 +197,7 @@ impl NetworkBuilder {
         config: &BridgeConfig,
         ports: &[PortId],
     ) -> Result<DeviceId, BuildError> {
-        self.device(DeviceKind::Bridge(Bridge::new(config, ports.len())), ports)
+        self.device(DeviceKind::Bridge(Bridge::new(SimTime::ZERO, config, ports.len())), ports)
     }
 
     /// Puts a hub (repeats every frame on all other stations) on these stations, which cease to
@@ -272,7 +272,7 @@ impl NetworkBuilder {
             self.stations[port as usize].receiver = receiver;
         }
         let stations = ports.iter().map(|port| port.0).collect();
-        self.devices.push(Device { kind, stations });
+        self.devices.push(Device::new(kind, stations));
         Ok(id)
     }
 }

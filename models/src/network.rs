@@ -12,6 +12,7 @@
 //!
 //! Reference: poll-style protocol machines such as `quinn-proto`; ns-3 for the order of ties.
 
+mod changes;
 mod devices;
 mod parameters;
 
@@ -31,6 +32,8 @@ use crate::impair::ReceiveErrors;
 use crate::point_to_point::PointToPoint;
 use crate::trace::{Trace, TraceEvent};
 use crate::{DeviceId, Frame, LinkId, PortId, Source};
+pub use changes::DeviceChange;
+use changes::Power;
 pub use devices::CommandError;
 use devices::Hosting;
 pub use parameters::SetLinkError;
@@ -124,6 +127,14 @@ pub(crate) struct Device {
     pub(crate) kind: DeviceKind,
     /// Station of each of the device's ports.
     pub(crate) stations: Vec<u32>,
+    pub(crate) power: Power,
+}
+
+impl Device {
+    /// A device that is switched on.
+    pub(crate) fn new(kind: DeviceKind, stations: Vec<u32>) -> Self {
+        Self { kind, stations, power: Power::On }
+    }
 }
 
 #[derive(Debug)]
@@ -241,23 +252,6 @@ impl Network {
     /// All frames that leave, in the order of `due`.
     pub fn transmits(&mut self) -> vec_deque::Drain<'_, Transmit> {
         self.transmits.drain(..)
-    }
-
-    /// Takes a link down or up at `now`. Going down loses the frames that are queued, in
-    /// transmission or under way; frames offered while it is down are dropped.
-    pub fn set_link_up(&mut self, now: SimTime, link: LinkId, up: bool) {
-        self.catch_up(now);
-        let now = self.now;
-        let (this, mut cx) = self.context(now, link);
-        let goes_down = *this.up && !up;
-        *this.up = up;
-        if goes_down {
-            match this.channel {
-                Channel::PointToPoint(channel) => channel.cut(&mut cx),
-                Channel::Csma(channel) => channel.cut(&mut cx),
-            }
-            self.links[link.0 as usize].epoch += 1;
-        }
     }
 
     /// Shows every step of every frame to `trace` from now on; `None` switches tracing off.

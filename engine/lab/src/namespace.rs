@@ -122,7 +122,7 @@ fn make(node: &Node) -> Result<Made, NamespaceError> {
             endpoint: endpoint(),
             source: TapError::Create { name: interface.name.clone(), source: errno.into() },
         })?;
-        taps.push(tap);
+        taps.push(tap.showing_carrier());
     }
     settings(node)?;
     let net = LabNet::connect()

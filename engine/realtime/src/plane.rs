@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 use nix::sys::eventfd::EventFd;
 use parking_lot::Mutex;
 use tapestry_core::{Clock, SimTime};
-use tapestry_models::{BuildError, CommandError, CommandEvent, CommandId, DeviceId, LinkId};
+use tapestry_models::{
+    BuildError, CommandError, CommandEvent, CommandId, DeviceChange, DeviceId, LinkId, SetLinkError,
+};
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
@@ -105,6 +108,9 @@ pub enum ControlError {
         /// The link.
         link: String,
     },
+    /// The link cannot be so.
+    #[error(transparent)]
+    Refused(#[from] SetLinkError),
 }
 
 /// A running data plane. Dropping it stops it.
@@ -267,14 +273,39 @@ impl DataPlane {
         }
     }
 
-    /// Changes a link. Has taken effect when it returns.
-    pub fn control(&self, link: &str, control: Control) -> Result<(), ControlError> {
+    /// Changes a link. Has taken effect when it returns, which says at which time.
+    pub fn control(&self, link: &str, control: Control) -> Result<Instant, ControlError> {
         let Some(placed) = self.links.iter().find(|placed| placed.name == link) else {
             return Err(ControlError::NoSuchLink { link: link.to_owned() });
         };
         let (done, answer) = bounded(1);
         self.workers[placed.worker].tell(Message::Control { link: placed.id, control, done });
-        answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })
+        let applied =
+            answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })?;
+        Ok(applied?)
+    }
+
+    /// Stops, restarts, … the device with this index among [`DataPlaneConfig::devices`]. Has taken
+    /// effect when it returns, which says at which time.
+    pub fn change_device(
+        &self,
+        device: usize,
+        change: DeviceChange,
+    ) -> Result<Instant, HostCommandError> {
+        let (worker, id) = self.place(device)?;
+        let (done, answer) = bounded(1);
+        self.workers[worker].tell(Message::Device { device: id, change, done });
+        answer.recv().map_err(|_| HostCommandError::Ended { node: self.device_name(device) })
+    }
+
+    fn device_name(&self, device: usize) -> String {
+        self.devices.get(device).map_or_else(String::new, |device| device.name.clone())
+    }
+
+    /// The worker of a device, and its number there.
+    fn place(&self, device: usize) -> Result<(usize, DeviceId), HostCommandError> {
+        let place = self.devices.get(device).and_then(|device| device.place);
+        place.ok_or_else(|| HostCommandError::NoWorker { node: self.device_name(device) })
     }
 
     /// Starts a command on the host with this index among [`DataPlaneConfig::devices`].
@@ -283,10 +314,8 @@ impl DataPlane {
         device: usize,
         text: &str,
     ) -> Result<HostCommand, HostCommandError> {
-        let node = || self.devices.get(device).map_or_else(String::new, |d| d.name.clone());
-        let Some((worker, id)) = self.devices.get(device).and_then(|device| device.place) else {
-            return Err(HostCommandError::NoWorker { node: node() });
-        };
+        let node = || self.device_name(device);
+        let (worker, id) = self.place(device)?;
         let handle = &self.workers[worker];
         let (sender, events) = unbounded_channel();
         let (reply, answer) = bounded(1);

@@ -3,9 +3,11 @@
 //! Purpose: plain descriptions of links, ports and in-process devices, independent of topology
 //! files, so that a data plane can be built by the lab, a bench or a test alike.
 
+use tapestry_core::link::ParameterChange;
 use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_models::{
-    BridgeConfig, BuildError, DeviceId, HostConfig, LinkConfig, NetworkBuilder, PortId, Schedule,
+    BridgeConfig, BuildError, DeviceId, Direction, HostConfig, LinkConfig, NetworkBuilder, PortId,
+    Schedule,
 };
 
 use crate::capture::CaptureSpec;
@@ -165,14 +167,17 @@ impl DeviceSpec {
 }
 
 /// A change to a running link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// Frames pass again.
+    /// Frames pass again, and interfaces have their carrier.
     LinkUp,
-    /// Frames on the link are lost, and so are frames offered from now on.
+    /// Frames on the link are lost, and so are frames offered from now on. Interfaces of TAPs that
+    /// [show it](crate::TapPort::showing_carrier) and of in-process hosts lose their carrier.
     LinkDown,
     /// Another one-way propagation delay, for frames not yet on the wire.
     Delay(SimTime),
     /// Another rate, for frames whose transmission has not begun; `None` is unlimited.
     Rate(Option<tapestry_core::DataRate>),
+    /// Other values for some parameters, for frames not yet on the wire.
+    Change(Direction, Box<ParameterChange>),
 }

@@ -52,6 +52,15 @@ struct KernelTimespec {
     nanoseconds: i64,
 }
 
+/// Switches the carrier of the interface behind a TAP descriptor (Linux 5.0).
+pub(crate) fn set_tap_carrier(tap: BorrowedFd<'_>, up: bool) -> nix::Result<()> {
+    mod request {
+        nix::ioctl_write_ptr!(tun_set_carrier, b'T', 226, libc::c_int);
+    }
+    // SAFETY: `TUNSETCARRIER` reads one `int`, which outlives the call.
+    unsafe { request::tun_set_carrier(tap.as_raw_fd(), &libc::c_int::from(up)).map(drop) }
+}
+
 /// The present name of the interface behind a TAP descriptor.
 pub(crate) fn tap_name(tap: BorrowedFd<'_>) -> nix::Result<String> {
     mod request {

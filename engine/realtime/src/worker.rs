@@ -17,14 +17,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use hdrhistogram::Histogram;
 use nix::sys::eventfd::EventFd;
 use tapestry_core::{Clock, SimTime, SyncPolicy};
 use tapestry_models::{
-    CommandError, CommandEvent, CommandId, CommandOutput, Counters, DeviceId, Frame, FramePool,
-    LinkId, Network, PortId, Transmit,
+    CommandError, CommandEvent, CommandId, CommandOutput, Counters, DeviceChange, DeviceId, Frame, FramePool,
+    LinkId, Network, PortId, SetLinkError, Transmit,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -126,7 +127,12 @@ pub(crate) enum Message {
     Control {
         link: LinkId,
         control: Control,
-        done: Sender<()>,
+        done: Sender<Result<Instant, SetLinkError>>,
+    },
+    Device {
+        device: DeviceId,
+        change: DeviceChange,
+        done: Sender<Instant>,
     },
     StartCommand {
         device: DeviceId,

@@ -67,6 +67,8 @@ struct Port {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Without carrier.
+    Disabled,
     Blocking,
     Listening,
     Learning,
@@ -92,7 +94,7 @@ struct Config {
 }
 
 impl SpanningTree {
-    pub(super) fn new(mac: [u8; 6], priority: u16, ports: usize) -> Self {
+    pub(super) fn new(now: SimTime, mac: [u8; 6], priority: u16, ports: usize) -> Self {
         let address = mac.iter().fold(0, |address, &byte| address << 8 | u64::from(byte));
         let id = u64::from(priority) << 48 | address;
         let port = |number| {
@@ -104,7 +106,7 @@ impl SpanningTree {
                 topology_change_ack: false,
                 config_pending: false,
                 message_age: None,
-                forward_delay: Some(FORWARD_DELAY),
+                forward_delay: Some(now + FORWARD_DELAY),
                 hold: None,
             }
         };
@@ -118,8 +120,8 @@ impl SpanningTree {
             times,
             topology_change: false,
             topology_change_detected: false,
-            // The first configuration message leaves as soon as time begins.
-            hello: Some(SimTime::ZERO),
+            // The first configuration message leaves at once.
+            hello: Some(now),
             tcn: None,
             topology_change_timer: None,
             ports: (0..ports).map(port).collect(),
@@ -129,6 +131,31 @@ impl SpanningTree {
             this.become_designated_port(port);
         }
         this
+    }
+
+    /// The same bridge as it starts at `now`.
+    pub(super) fn anew(&self, now: SimTime) -> Self {
+        // The priority stands before the address.
+        Self::new(now, self.mac, (self.id >> 48) as u16, self.ports.len())
+    }
+
+    /// A port gets or loses its carrier (802.1D, 8.8.2 and 8.8.3).
+    pub(super) fn set_enabled(&mut self, now: SimTime, port: usize, enabled: bool) {
+        let Some(this) = self.ports.get_mut(port) else { return };
+        if enabled == (this.state != State::Disabled) {
+            return;
+        }
+        this.state = if enabled { State::Blocking } else { State::Disabled };
+        this.topology_change_ack = false;
+        this.config_pending = false;
+        (this.message_age, this.forward_delay, this.hold) = (None, None, None);
+        if enabled {
+            self.become_designated_port(port);
+            self.port_state_selection(now);
+        } else {
+            // As if nothing had been heard for too long.
+            self.message_age_expired(now, port);
+        }
     }
 
     pub(super) fn learns(&self, port: u32) -> bool {
@@ -216,7 +243,7 @@ impl SpanningTree {
             return;
         }
         if !supersedes {
-            if self.is_designated(port) {
+            if self.is_designated(port) && self.ports[port].state != State::Disabled {
                 self.transmit_config(now, port);
             }
             return;
@@ -287,6 +314,9 @@ impl SpanningTree {
 
     fn port_state_selection(&mut self, now: SimTime) {
         for number in 0..self.ports.len() {
+            if self.ports[number].state == State::Disabled {
+                continue;
+            }
             let is_root_port = self.root_port == Some(number);
             let is_designated = self.is_designated(number);
             let forward_delay = self.times.forward_delay;
@@ -342,7 +372,7 @@ impl SpanningTree {
                     self.topology_change_detection(now);
                 }
             }
-            State::Blocking | State::Forwarding => {}
+            State::Disabled | State::Blocking | State::Forwarding => {}
         }
     }
 

@@ -305,14 +305,18 @@ fn show(stack: &Stack, only: Option<usize>, addresses: bool, family: Option<bool
 }
 
 fn head(text: &mut String, stack: &Stack, number: usize, interface: &Interface) {
-    let Interface { name, mtu, up, .. } = interface;
+    let Interface { name, mtu, up, carrier, .. } = interface;
     let loopback = matches!(interface.kind, InterfaceKind::Loopback);
     let kind = if loopback { "LOOPBACK" } else { "BROADCAST,MULTICAST" };
-    let flags = if *up { ",UP,LOWER_UP" } else { "" };
-    let state = match (loopback, up) {
-        (true, _) => "UNKNOWN",
-        (_, true) => "UP",
-        (_, false) => "DOWN",
+    let (first, flags) = match (up, carrier) {
+        (true, true) => ("", ",UP,LOWER_UP"),
+        (true, false) => ("NO-CARRIER,", ",UP"),
+        (false, _) => ("", ""),
+    };
+    let state = match interface.works() {
+        _ if loopback => "UNKNOWN",
+        true => "UP",
+        false => "DOWN",
     };
     let master = interface
         .master
@@ -322,7 +326,7 @@ fn head(text: &mut String, stack: &Stack, number: usize, interface: &Interface) 
         if loopback { ("loopback", "00:00:00:00:00:00") } else { ("ether", "ff:ff:ff:ff:ff:ff") };
     let _ = writeln!(
         text,
-        "{}: {name}: <{kind}{flags}> mtu {mtu} qdisc noqueue {master}state {state} group default \
+        "{}: {name}: <{first}{kind}{flags}> mtu {mtu} qdisc noqueue {master}state {state} group default \
          qlen 1000\n    link/{link} {mac} brd {all}",
         number + 1
     );

@@ -81,8 +81,12 @@ pub enum CommandOutput {
 /// A host or router.
 #[derive(Debug)]
 pub struct Host {
+    /// What it was made from, to start it anew.
+    config: HostConfig,
     stack: Stack,
     sessions: Vec<Session>,
+    /// Commands that were started while the host stood still.
+    waiting: Vec<(CommandId, String)>,
 }
 
 /// What a program has come to.
@@ -132,7 +136,43 @@ impl Cx<'_, '_> {
 
 impl Host {
     pub(crate) fn new(config: HostConfig, streams: Streams) -> Result<Self, HostError> {
-        Ok(Self { stack: Stack::new(config, streams)?, sessions: Vec::new() })
+        let stack = Stack::new(config.clone(), streams, SimTime::ZERO)?;
+        Ok(Self { config, stack, sessions: Vec::new(), waiting: Vec::new() })
+    }
+
+    /// Starts anew, with nothing but its configuration.
+    pub(crate) fn reset(&mut self, now: SimTime) {
+        // What made a stack once does so again.
+        if let Ok(stack) = Stack::new(self.config.clone(), self.stack.streams, now) {
+            self.stack = stack;
+        }
+    }
+
+    /// Ends all commands at once, as SIGKILL does.
+    pub(crate) fn kill(&mut self, io: &mut Io<'_>) {
+        const KILLED: u8 = 137;
+        let sessions = self.sessions.drain(..).map(|session| session.id());
+        let waiting = self.waiting.drain(..).map(|(id, _)| id);
+        for id in sessions.chain(waiting) {
+            io.event(id, CommandOutput::Exited(KILLED));
+        }
+    }
+
+    /// An interface loses or gets its carrier.
+    pub(crate) fn set_carrier(&mut self, io: &mut Io<'_>, port: u32, carrier: bool) {
+        self.stack.set_carrier(io, port, carrier);
+    }
+
+    /// Starts a command once the host goes on.
+    pub(crate) fn start_later(&mut self, id: CommandId, text: &str) {
+        self.waiting.push((id, text.to_owned()));
+    }
+
+    /// Starts what waited for the host to go on.
+    pub(crate) fn start_waiting(&mut self, io: &mut Io<'_>) {
+        for (id, text) in std::mem::take(&mut self.waiting) {
+            self.start_command(io, id, &text);
+        }
     }
 
     /// The node's name.
@@ -183,6 +223,11 @@ impl Host {
 
     /// Asks a command to end; false if it has ended.
     pub(crate) fn stop_command(&mut self, io: &mut Io<'_>, id: CommandId) -> bool {
+        if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == id) {
+            self.waiting.remove(at);
+            io.event(id, CommandOutput::Exited(shell::TERMINATED));
+            return true;
+        }
         let Some(session) = self.sessions.iter_mut().find(|session| session.id() == id) else {
             return false;
         };

@@ -19,7 +19,7 @@ const NOT_FOUND: u8 = 127;
 /// Exit status of a command that cannot be read.
 const SYNTAX: u8 = 2;
 /// Exit status of a program that was asked to end, as a shell reports SIGTERM.
-const TERMINATED: u8 = 143;
+pub(super) const TERMINATED: u8 = 143;
 
 #[derive(Debug)]
 pub(super) struct Session {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tapestry_core::{EventKey, SimTime};
 use thiserror::Error;
 
-use super::{Device, DeviceKind, Network};
+use super::{Device, DeviceKind, Network, Power};
 use crate::bridge::{Bridge, Forward, is_bpdu};
 use crate::event::Event;
 use crate::host::{CommandEvent, CommandId, Host, Io};
@@ -34,6 +34,9 @@ pub enum CommandError {
         /// The device's number.
         device: u32,
     },
+    /// The host was killed and not restarted.
+    #[error("the host is off; restart it first")]
+    Off,
 }
 
 impl Hosting {
@@ -74,9 +77,16 @@ impl Network {
         if self.host(device).is_none() {
             return Err(CommandError::NoHost { device: device.0 });
         }
+        let power = self.devices[device.0 as usize].power;
+        if power == Power::Off {
+            return Err(CommandError::Off);
+        }
         let id = CommandId(self.hosting.commands);
         self.hosting.commands += 1;
-        self.with_host(self.now, device, |host, io| host.start_command(io, id, text));
+        self.with_host(self.now, device, |host, io| match power {
+            Power::Paused => host.start_later(id, text),
+            _ => host.start_command(io, id, text),
+        });
         Ok(id)
     }
 
@@ -142,7 +152,7 @@ impl Network {
     }
 
     /// Calls a host, carries its frames on, and notes when to call it next.
-    fn with_host(
+    pub(super) fn with_host(
         &mut self,
         now: SimTime,
         device: DeviceId,
@@ -163,7 +173,7 @@ impl Network {
     }
 
     /// Sends what a bridge has to say to its neighbours.
-    fn send_bpdus(&mut self, now: SimTime, device: DeviceId) {
+    pub(super) fn send_bpdus(&mut self, now: SimTime, device: DeviceId) {
         let index = device.0 as usize;
         let DeviceKind::Bridge(bridge) = &mut self.devices[index].kind else { return };
         for (port, frame) in bridge.take_bpdus() {
@@ -176,7 +186,7 @@ impl Network {
     /// Sends what a source has due.
     fn run_source(&mut self, now: SimTime, device: u32) {
         let index = device as usize;
-        while let Device { kind: DeviceKind::Source(source), stations } = &mut self.devices[index]
+        while let Device { kind: DeviceKind::Source(source), stations, .. } = &mut self.devices[index]
             && let Some(frame) = source.next_frame(now)
         {
             let station = stations[0];
@@ -188,7 +198,9 @@ impl Network {
     /// Notes when a device wants to be called next.
     pub(super) fn set_device_timer(&mut self, device: DeviceId) {
         let index = device.0 as usize;
-        let due = match &self.devices[index].kind {
+        let Device { kind, power, .. } = &self.devices[index];
+        let due = match kind {
+            _ if *power != Power::On => None,
             DeviceKind::Host(host) => host.poll_timeout(),
             DeviceKind::Source(source) => source.poll_timeout(),
             DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
@@ -206,7 +218,10 @@ impl Network {
     }
 
     pub(super) fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: Frame) {
-        let Device { kind, stations } = &mut self.devices[device.0 as usize];
+        let Device { kind, stations, power } = &mut self.devices[device.0 as usize];
+        if *power != Power::On {
+            return;
+        }
         match kind {
             DeviceKind::Bridge(bridge) => {
                 let forward = bridge.receive(now, port, &frame);
@@ -236,7 +251,7 @@ impl Network {
         let ports = self.devices[device.0 as usize].stations.len() as u32;
         let mut held = None;
         for target in (0..ports).filter(|&target| target != port) {
-            let Device { kind, stations } = &self.devices[device.0 as usize];
+            let Device { kind, stations, .. } = &self.devices[device.0 as usize];
             let station = stations[target as usize];
             if matches!(kind, DeviceKind::Bridge(bridge) if !bridge.forwards(target)) {
                 continue;

@@ -1,6 +1,6 @@
 //! The parameters of links, and their change while frames are under way.
 
-use tapestry_core::link::{InvalidParameters, LinkParameters};
+use tapestry_core::link::{InvalidParameters, LinkParameters, ParameterChange};
 use tapestry_core::{DataRate, SimTime};
 use thiserror::Error;
 
@@ -74,6 +74,36 @@ impl Network {
         self.catch_up(now);
         self.apply(link, direction, parameters);
         Ok(())
+    }
+
+    /// Changes some parameters from `now` on and leaves the others; see [`set_link`](Self::set_link).
+    ///
+    /// # Errors
+    ///
+    /// Nothing is changed if there is an error.
+    pub fn change_link(
+        &mut self,
+        now: SimTime,
+        link: LinkId,
+        direction: Direction,
+        change: &ParameterChange,
+    ) -> Result<(), SetLinkError> {
+        let Some(this) = self.links.get(link.0 as usize) else {
+            return Err(SetLinkError::NoSuchStation { link: link.0, station: 0 });
+        };
+        let directions = match direction {
+            Direction::Both if this.is_point_to_point() => {
+                vec![Direction::From(0), Direction::From(1)]
+            }
+            one => vec![one],
+        };
+        let new = |direction: &Direction| {
+            let station = if let Direction::From(station) = *direction { station } else { 0 };
+            let parameters = change.applied_to(&self.link_parameters(link, station));
+            this.check(*direction, &parameters).map(|()| (*direction, parameters))
+        };
+        let new = directions.iter().map(new).collect::<Result<Vec<_>, _>>()?;
+        new.iter().try_for_each(|(direction, new)| self.set_link(now, link, *direction, new))
     }
 
     /// What a direction does to frames; on a shared medium, what the link does.

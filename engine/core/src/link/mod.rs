@@ -11,6 +11,7 @@
 //!
 //! Reference: tc-netem(8), tc-tbf(8); ns-3 error models; mahimahi's `mm-link`.
 
+mod change;
 mod file;
 mod jitter;
 mod loss;
@@ -19,6 +20,7 @@ mod pace;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use change::{Parameter, ParameterChange};
 pub use file::{FileError, LineError};
 pub use jitter::{BeyondDelay, DelayTable, DelayValues, Distribution, Jitter};
 pub use loss::{Chance, CorrelationForm, Corruption, Loss, Reorder, Unit};

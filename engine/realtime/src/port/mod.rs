@@ -62,6 +62,11 @@ pub trait Port: Send {
         None
     }
 
+    /// Gives the node's interface its carrier or takes it away, where the port can.
+    fn set_carrier(&mut self, _: bool) -> nix::Result<()> {
+        Ok(())
+    }
+
     /// A reader for the interface's own counters, if it has some.
     fn meter(&self) -> Option<InterfaceMeter> {
         None

@@ -67,6 +67,7 @@ pub struct TapPort {
     tap: OwnedFd,
     name: String,
     tally: Tally,
+    shows_carrier: bool,
 }
 
 impl TapPort {
@@ -89,7 +90,14 @@ impl TapPort {
             fcntl(&tap, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
         };
         set_non_blocking().map_err(|errno| failed(errno.into()))?;
-        Ok(Self { tap, name: name.to_owned(), tally: Tally::default() })
+        Ok(Self { tap, name: name.to_owned(), tally: Tally::default(), shows_carrier: false })
+    }
+
+    /// The interface loses its carrier while its link is down. For a TAP that is a node's own
+    /// interface; one behind a bridge would only stop the bridge.
+    #[must_use]
+    pub fn showing_carrier(self) -> Self {
+        Self { shows_carrier: true, ..self }
     }
 }
 
@@ -130,6 +138,10 @@ impl Port for TapPort {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn set_carrier(&mut self, up: bool) -> nix::Result<()> {
+        if self.shows_carrier { sys::set_tap_carrier(self.tap.as_fd(), up) } else { Ok(()) }
     }
 
     fn meter(&self) -> Option<InterfaceMeter> {

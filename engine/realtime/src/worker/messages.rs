@@ -1,9 +1,10 @@
 //! What others ask of a worker, and what it says of itself.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
-use tapestry_core::Clock;
-use tapestry_models::{Counters, LinkId};
+use tapestry_core::{Clock, SimTime};
+use tapestry_models::{Counters, LinkId, SetLinkError};
 
 use super::{Attached, LinkState, Message, PortStatus, Worker, WorkerState};
 use crate::failure::Failure;
@@ -19,13 +20,21 @@ impl Worker {
         while let Ok(message) = self.parts.inbox.try_recv() {
             match message {
                 Message::Control { link, control, done } => {
-                    self.apply(link, control);
+                    let applied = self.apply(link, control);
                     // A change runs what was due before it; what that released must not wait for
                     // the next event.
                     if let Err(failure) = self.transmit() {
                         return ControlFlow::Break(Err(failure));
                     }
-                    let _ = done.send(());
+                    let _ = done.send(applied);
+                }
+                Message::Device { device, change, done } => {
+                    let at = Instant::now();
+                    self.parts.network.change_device(self.parts.clock.now(), device, change);
+                    if let Err(failure) = self.transmit() {
+                        return ControlFlow::Break(Err(failure));
+                    }
+                    let _ = done.send(at);
                 }
                 Message::StartCommand { device, text, events, reply } => {
                     let now = self.parts.clock.now();
@@ -61,14 +70,29 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn apply(&mut self, link: LinkId, control: Control) {
+    fn apply(&mut self, link: LinkId, control: Control) -> Result<Instant, SetLinkError> {
+        let at = Instant::now();
         let now = self.parts.clock.now();
         let network = &mut self.parts.network;
         match control {
-            Control::LinkUp => network.set_link_up(now, link, true),
-            Control::LinkDown => network.set_link_up(now, link, false),
+            Control::LinkUp => self.set_link_up(now, link, true),
+            Control::LinkDown => self.set_link_up(now, link, false),
             Control::Delay(delay) => network.set_delay(now, link, delay),
             Control::Rate(rate) => network.set_rate(now, link, rate),
+            Control::Change(direction, change) => {
+                network.change_link(now, link, direction, &change)?;
+            }
+        }
+        Ok(at)
+    }
+
+    fn set_link_up(&mut self, now: SimTime, link: LinkId, up: bool) {
+        self.parts.network.set_link_up(now, link, up);
+        for attached in self.parts.ports.iter_mut().filter(|attached| attached.link == link) {
+            // An interface that is gone has no carrier to lose; its port says that it is gone.
+            if let Err(error) = attached.port.set_carrier(up) {
+                tracing::debug!(endpoint = attached.endpoint, %error, "carrier not set");
+            }
         }
     }
 

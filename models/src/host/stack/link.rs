@@ -23,7 +23,7 @@ impl Stack {
     ) -> Option<Cow<'f, [u8]>> {
         let mut number = port as usize + 1;
         let interface = self.interfaces.get(number)?;
-        if !interface.up {
+        if !interface.works() {
             return None;
         }
         if let Some(bridge) = interface.master {
@@ -52,11 +52,11 @@ impl Stack {
     /// Forwards a frame between the ports of a bridge; whether it is for the host, too.
     fn bridge(&mut self, io: &mut Io<'_>, bridge: usize, from: usize, frame: &Frame) -> bool {
         let Some(interface) = self.interfaces.get_mut(bridge) else { return false };
-        let InterfaceKind::Bridge(inner) = &mut interface.kind else { return false };
-        let Some(port) = inner.ports.iter().position(|&port| port == from) else { return false };
-        if !interface.up {
+        if !interface.works() {
             return false;
         }
+        let InterfaceKind::Bridge(inner) = &mut interface.kind else { return false };
+        let Some(port) = inner.ports.iter().position(|&port| port == from) else { return false };
         let forward = inner.table.receive(io.now, port as u32, frame);
         let admitted = inner.table.forwards(port as u32);
         if frame.destination().is_some_and(is_bpdu) {
@@ -91,7 +91,7 @@ impl Stack {
                 continue;
             }
             let interface = &self.interfaces[target];
-            if let (true, InterfaceKind::Port(port)) = (interface.up, &interface.kind) {
+            if let (true, InterfaceKind::Port(port)) = (interface.works(), &interface.kind) {
                 io.out.push_back((*port, frame.clone()));
             }
         }
@@ -104,7 +104,7 @@ impl Stack {
         let ports = inner.ports.clone();
         for (port, frame) in bpdus {
             let interface = &self.interfaces[ports[port as usize]];
-            if let (true, InterfaceKind::Port(port)) = (interface.up, &interface.kind) {
+            if let (true, InterfaceKind::Port(port)) = (interface.works(), &interface.kind) {
                 io.out.push_back((*port, Frame::from(frame)));
             }
         }
@@ -113,7 +113,7 @@ impl Stack {
     /// Sends a frame of the host's own out of an interface.
     pub(super) fn transmit(&mut self, io: &mut Io<'_>, number: usize, frame: Frame) {
         let interface = &mut self.interfaces[number];
-        if !interface.up {
+        if !interface.works() {
             return;
         }
         match &mut interface.kind {

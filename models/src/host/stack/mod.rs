@@ -94,7 +94,10 @@ pub(crate) struct Interface {
     pub(crate) mac: [u8; 6],
     pub(crate) mtu: u32,
     pub(crate) addresses: Vec<IpNetwork>,
+    /// Whether the administrator wants it up.
     pub(crate) up: bool,
+    /// Whether its link is up.
+    pub(crate) carrier: bool,
     /// The bridge whose port this is.
     pub(crate) master: Option<usize>,
     pub(crate) kind: InterfaceKind,
@@ -131,8 +134,20 @@ pub(crate) struct Hop {
     pub(crate) next: IpAddr,
 }
 
+impl Interface {
+    /// Whether frames pass.
+    pub(crate) fn works(&self) -> bool {
+        self.up && self.carrier
+    }
+}
+
 impl Stack {
-    pub(crate) fn new(config: HostConfig, streams: Streams) -> Result<Self, HostError> {
+    /// A stack that starts at `now`.
+    pub(crate) fn new(
+        config: HostConfig,
+        streams: Streams,
+        now: SimTime,
+    ) -> Result<Self, HostError> {
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         let loopback = [(loopback[0], 8), (loopback[1], 128)]
             .iter()
@@ -146,6 +161,7 @@ impl Stack {
                 mtu: 65_535,
                 addresses: loopback,
                 up: true,
+                carrier: true,
                 master: None,
                 kind: InterfaceKind::Loopback,
             }],
@@ -171,12 +187,13 @@ impl Stack {
                 mtu: interface.mtu,
                 addresses,
                 up: true,
+                carrier: true,
                 master: None,
                 kind: InterfaceKind::Port(port),
             });
         }
         for bridge in config.bridges {
-            this.add_bridge(bridge)?;
+            this.add_bridge(bridge, now)?;
         }
         for route in &config.routes {
             this.add_static_route(route)?;
@@ -184,7 +201,7 @@ impl Stack {
         Ok(this)
     }
 
-    fn add_bridge(&mut self, bridge: HostBridge) -> Result<(), HostError> {
+    fn add_bridge(&mut self, bridge: HostBridge, now: SimTime) -> Result<(), HostError> {
         self.check_name(&bridge.name)?;
         let number = self.interfaces.len();
         let mut ports = Vec::with_capacity(bridge.ports.len());
@@ -212,13 +229,14 @@ impl Stack {
         addresses.push(link_local(mac));
         let stp = bridge.stp.then_some(SpanningTreeConfig::new(mac));
         let config = BridgeConfig { stp, ..BridgeConfig::default() };
-        let table = Bridge::new(&config, ports.len());
+        let table = Bridge::new(now, &config, ports.len());
         self.interfaces.push(Interface {
             name: bridge.name,
             mac,
             mtu,
             addresses,
             up: true,
+            carrier: true,
             master: None,
             kind: InterfaceKind::Bridge(Box::new(InnerBridge { table, ports })),
         });
@@ -367,6 +385,20 @@ impl Stack {
             }
         }
         self.probe_neighbours(io);
+    }
+
+    /// An interface loses or gets its carrier. Routes stay, as on Linux.
+    pub(crate) fn set_carrier(&mut self, io: &mut Io<'_>, port: u32, carrier: bool) {
+        let number = port as usize + 1;
+        let Some(interface) = self.interfaces.get_mut(number) else { return };
+        interface.carrier = carrier;
+        let Some(master) = interface.master else { return };
+        if let InterfaceKind::Bridge(bridge) = &mut self.interfaces[master].kind
+            && let Some(port) = bridge.ports.iter().position(|&port| port == number)
+        {
+            bridge.table.set_carrier(io.now, port as u32, carrier);
+            self.send_bpdus(io, master);
+        }
     }
 
     /// The bridges, which stand behind the interfaces that they join.
