@@ -32,6 +32,7 @@ mod doctor;
 mod exec;
 mod files;
 mod image;
+mod link;
 mod progress;
 mod run;
 mod summary;
@@ -64,6 +65,8 @@ enum Verb {
     Exec(exec::Args),
     /// Connect this terminal to a node's shell in a running lab
     Attach(attach::Args),
+    /// Change a link of a running lab: take it down or up, set its parameters
+    Link(link::Args),
     /// Show a running lab: links, nodes, the task, the verdict so far
     Top(top::Args),
     /// Compare runs: metrics, counters of links, arrival times
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Verb::Image(verb) => image::main(&verb),
         Verb::Exec(args) => exec::main(&args),
         Verb::Attach(args) => attach::main(&args),
+        Verb::Link(args) => link::main(&args),
         Verb::Top(args) => top::main(&args),
         Verb::Compare(args) => compare::main(&args),
         Verb::Clean(args) => clean::main(&args),

@@ -135,6 +135,10 @@ impl Observer for Progress {
                     crate::tell!("{cause}: ending the run (once more to end it at once)");
                 });
             }
+            Event::Changed { action, link, node, .. } => {
+                let subject = link.as_ref().or(node.as_ref()).map_or("", String::as_str);
+                Self::tell(&mut state, &format!("{action} {subject}"));
+            }
             Event::NodeStarted { .. } | Event::Expectation { .. } => {}
             Event::RunEnded { .. } => {
                 state.bar.disable_steady_tick();

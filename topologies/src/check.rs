@@ -58,7 +58,8 @@ pub(crate) fn check(problems: &mut Problems, yaml: &Yaml, shape: &Shape, key: &s
                 match object.key(&entry.key) {
                     Some(known) => check(problems, &entry.value, &known.shape, known.name),
                     None if keys::is_direction(&entry.key)
-                        && std::ptr::eq(*object, &raw const keys::LINK) =>
+                        && [&raw const keys::LINK, &raw const keys::SET]
+                            .contains(&std::ptr::from_ref(*object)) =>
                     {
                         check(problems, &entry.value, &Shape::Object(&keys::DIRECTION), &entry.key);
                     }

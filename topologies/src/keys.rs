@@ -4,11 +4,13 @@
 //! and the test of `docs/topology.md` are made from. A new key is a new line here, its decoding,
 //! and its line in the reference.
 
+mod event;
 mod impairment;
 mod queue;
 
 use crate::preset;
 use crate::shape::{Key, Object, Scalar, Shape};
+pub(crate) use event::{ACTIONS, EVENT, SET};
 use impairment::PARAMETERS;
 pub(crate) use impairment::{DIRECTION, LOSSES, PLAIN};
 pub(crate) use queue::QUEUE;
@@ -78,7 +80,7 @@ pub(crate) static TOP: Object = Object {
         key(
             "include",
             TEXTS,
-            "Files, relative to this one, whose params, types, nodes, links, tasks, metrics and expectations come first.",
+            "Files, relative to this one, whose params, types, nodes, links, tasks, events, metrics and expectations come first.",
         ),
         key(
             "params",
@@ -109,6 +111,7 @@ pub(crate) static TOP: Object = Object {
             "Links, in the order in which they take interfaces.",
         ),
         key("tasks", Shape::List(&Shape::Object(&TASK)), "Tasks, in the order they run."),
+        key("events", Shape::List(&Shape::Object(&EVENT)), "Changes while the lab runs."),
         key(
             "metrics",
             Shape::Map {

@@ -20,6 +20,7 @@ mod address;
 mod addresses;
 mod check;
 mod diagnostics;
+mod events;
 pub mod expression;
 mod files;
 pub mod graph;
@@ -46,6 +47,7 @@ use std::path::Path;
 
 pub use address::ParseAddressError;
 pub use diagnostics::{Diagnostics, Place, Problem};
+pub use events::parse_settings;
 pub use resolved::*;
 pub use schema::schema;
 

@@ -16,6 +16,7 @@ use tapestry_core::{SimTime, SyncPolicy};
 use crate::addresses;
 use crate::check::run_time_expression;
 use crate::diagnostics::{Problems, report};
+use crate::events;
 use crate::expression::{Addresses, Directory, InterfaceAddresses, Scope, Value};
 use crate::files::Files;
 use crate::links;
@@ -66,6 +67,9 @@ pub(crate) fn resolve(
 
     let mut known = tasks::Known::new(&reader.scope, roots);
     let tasks = tasks::resolve(&mut reader, files, &drafts, &mut known);
+    let subjects =
+        events::Subjects { drafts: &drafts, links: links.links(), tasks: &tasks, known: &known };
+    let events = events::resolve(&mut reader, files, &subjects);
     let metrics = derived(&mut reader, roots, &mut known);
     let expect =
         section(roots, "expect").flat_map(|yaml| expectations(&mut reader, yaml, &known)).collect();
@@ -92,6 +96,7 @@ pub(crate) fn resolve(
         nodes,
         links: links.into_links(),
         tasks,
+        events,
         metrics,
         expect,
     })

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 mod device;
+mod events;
 mod queue;
 
 use indexmap::IndexMap;
@@ -18,6 +19,7 @@ use tapestry_core::link::LinkParameters;
 use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
 
 pub use device::{BridgeSettings, FrameBytes, Source, SourceFrame};
+pub use events::{Action, Event, Origin};
 pub use queue::{Codel, FqCodel, Pie, Queue, QueueClass, QueueLimit, Red, RedUnit};
 
 /// Index into [`Topology::nodes`].
@@ -50,6 +52,9 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// Tasks in the order they run.
     pub tasks: Vec<Task>,
+    /// Changes while the lab runs, in file order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
     /// Derived metrics, evaluated after the last task, in file order.
     pub metrics: IndexMap<String, DerivedMetric>,
     /// Expectations over all metrics, checked after the last task.

@@ -25,6 +25,7 @@ pub fn schema() -> Value {
             ("direction", object(&keys::DIRECTION)),
             ("task", object(&keys::TASK)),
             ("command", object(&keys::COMMAND)),
+            ("event", object(&keys::EVENT)),
         ];
         whole.insert(
             "$defs".into(),
@@ -66,6 +67,13 @@ fn object(object: &Object) -> Value {
         let shapes: Vec<Value> =
             keys::LINK_SHAPES.iter().map(|shape| json!({ "required": [shape] })).collect();
         schema["oneOf"] = json!(shapes);
+    }
+    if std::ptr::eq(object, &raw const keys::EVENT) {
+        let actions: Vec<Value> =
+            keys::ACTIONS.iter().map(|action| json!({ "required": [action] })).collect();
+        schema["oneOf"] = json!(actions);
+    }
+    if [&raw const keys::LINK, &raw const keys::SET].contains(&std::ptr::from_ref(object)) {
         schema["patternProperties"] = json!({ "->": named(&keys::DIRECTION) });
     }
     schema
@@ -94,12 +102,13 @@ fn shape(shape: &Shape) -> Value {
 
 /// Objects that stand in several places are written once.
 fn named(known: &'static Object) -> Value {
-    let names: [(&Object, &str); 5] = [
+    let names: [(&Object, &str); 6] = [
         (&keys::DIRECTION, "direction"),
         (&keys::NODE, "node"),
         (&keys::LINK, "link"),
         (&keys::TASK, "task"),
         (&keys::COMMAND, "command"),
+        (&keys::EVENT, "event"),
     ];
     match names.iter().find(|(object, _)| std::ptr::eq(*object, known)) {
         Some((_, name)) => json!({ "$ref": format!("#/$defs/{name}") }),

@@ -1,4 +1,4 @@
-//! Talking to a running lab from another terminal: `exec`, `attach`, `top`.
+//! Talking to a running lab from another terminal: `exec`, `attach`, `link`, `top`.
 //!
 //! A run listens on a Unix socket in Linux' abstract namespace, which leaves no file behind, ends
 //! with the process, and is reached only from the network namespace it was made in: the socket is
@@ -43,8 +43,33 @@ pub enum Request {
         /// The node.
         node: String,
     },
+    /// Change a link.
+    Link {
+        /// Its name.
+        link: String,
+        /// What is done to it.
+        change: LinkRequest,
+    },
     /// Say how the lab is: a [`crate::status::Status`] as JSON.
     Status,
+}
+
+/// What can be done to a link from another terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum LinkRequest {
+    /// Take its carrier away.
+    Down,
+    /// Give it its carrier back.
+    Up,
+    /// Set parameters.
+    Set {
+        /// Keys and values as in topology files: a YAML map.
+        settings: String,
+        /// The node whose sending direction is meant; both if absent.
+        #[serde(default)]
+        from: Option<String>,
+    },
 }
 
 /// Packet with output bytes.
@@ -61,7 +86,7 @@ pub const LONGEST_PACKET: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The run is over.
-    #[error("run {0} is not running: exec, attach and top need a living run")]
+    #[error("run {0} is not running: exec, attach, link and top need a living run")]
     NotRunning(String),
     /// The run is a simulation.
     #[error(

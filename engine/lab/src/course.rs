@@ -7,9 +7,10 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use tapestry_realtime::{CaptureReport, Snapshot};
 use tapestry_topologies::expression::{self, Scope, Value};
-use tapestry_topologies::resolved::{Expectation, Task, Topology};
+use tapestry_topologies::resolved::{Expectation, Origin, Task, Topology};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::changes::agenda::Agenda;
 use crate::event::{Event, Events};
 use crate::host::HostMeter;
 use crate::results::{ExpectationReport, Manifest, MetricValue, Outcome, Results, TaskReport};
@@ -53,12 +54,13 @@ pub(crate) async fn tasks(
     mut runner: impl Executor,
     events: &Events,
     known: &Mutex<Known>,
+    agenda: &Agenda,
 ) {
     let mut scope = Scope::new();
     for (name, value) in &topology.params {
         scope.set(name, to_value(value));
     }
-    let mut broken = false;
+    let mut broken = !happen(&Origin::Lab, agenda, &mut runner, &scope, events, known).await;
     for task in &topology.tasks {
         if broken {
             known.lock().tasks.push(TaskReport::not_run(&task.name));
@@ -86,6 +88,8 @@ pub(crate) async fn tasks(
             timeout_seconds: task.timeout.as_secs_f64(),
         });
         known.lock().current = Some((task.clone(), events.time().elapsed()));
+        let during = Origin::During(task.name.clone());
+        broken |= !happen(&during, agenda, &mut runner, &scope, events, known).await;
         let done = runner.run(task).await;
         known.lock().current = None;
         events.emit(&Event::TaskEnded {
@@ -94,20 +98,31 @@ pub(crate) async fn tasks(
             seconds: done.report.seconds,
             failures: done.errors.clone(),
         });
-        broken = !done.errors.is_empty();
-        let mut known = known.lock();
-        known.errors.extend(done.errors);
-        known.tasks.push(done.report);
-        for (name, metric) in done.metrics {
-            scope.set(&name, Value::Float(metric.value));
-            known.metrics.insert(name, metric);
+        broken |= !done.errors.is_empty();
+        {
+            let mut known = known.lock();
+            known.errors.extend(done.errors);
+            known.tasks.push(done.report);
+            for (name, metric) in done.metrics {
+                scope.set(&name, Value::Float(metric.value));
+                known.metrics.insert(name, metric);
+            }
+            if !broken {
+                check(&task.expect, Some(&task.name), &scope, events, &mut known);
+            }
         }
         if !broken {
-            check(&task.expect, Some(&task.name), &scope, events, &mut known);
+            let after = Origin::After(task.name.clone());
+            broken = !happen(&after, agenda, &mut runner, &scope, events, known).await;
         }
     }
     if !broken {
         runner.drain().await;
+    }
+    let left = agenda.left();
+    if left > 0 && !broken {
+        let text = format!("{left} planned events did not happen: the last task ended before");
+        events.emit(&Event::Warning { text });
     }
     let left = runner.finish().await;
     let mut known = known.lock();
@@ -139,6 +154,24 @@ pub(crate) async fn tasks(
     if !broken {
         check(&topology.expect, None, &scope, events, &mut known);
     }
+}
+
+/// Puts what follows from an occasion on the agenda, and waits for what is to happen at once. False
+/// if an event's condition has no value.
+async fn happen(
+    origin: &Origin,
+    agenda: &Agenda,
+    runner: &mut impl Executor,
+    scope: &Scope,
+    events: &Events,
+    known: &Mutex<Known>,
+) -> bool {
+    let now = events.time().elapsed().into();
+    let errors = agenda.occasion(origin, now, scope);
+    runner.settle(agenda, now).await;
+    let sound = errors.is_empty();
+    known.lock().errors.extend(errors);
+    sound
 }
 
 fn check(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tapestry_core::link::ParameterChange;
 
 use crate::rundir::{EventLog, RunDirError};
 
@@ -80,6 +81,25 @@ pub enum Event {
         seconds: f64,
         /// Commands that failed, with why.
         failures: Vec<String>,
+    },
+    /// A link or node was changed: by the topology file's `events`, or from another terminal.
+    Changed {
+        /// What was done: `set`, `down`, `up`, `pause`, `resume`, `kill`, `restart`.
+        action: String,
+        /// The link.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+        /// The node.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// What was set in each direction.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parameters: Option<Box<[ParameterChange; 2]>>,
+        /// The run's time at which it was to happen, ns; absent if it was not planned.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scheduled_ns: Option<u64>,
+        /// The run's time at which it happened, ns.
+        executed_ns: u64,
     },
     /// An expectation was checked.
     Expectation {

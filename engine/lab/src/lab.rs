@@ -22,6 +22,7 @@ use tapestry_topologies::resolved::{NodeIndex, NodeKind, Qemu, Topology};
 use tokio::sync::Semaphore;
 
 use crate::assemble::{AssembleError, Assembly, assemble};
+use crate::changes::Changes;
 use crate::configure;
 use crate::event::{Event, Events};
 use crate::forwarder::{self, ForwarderError};
@@ -161,6 +162,8 @@ pub struct Lab {
     pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
     /// In-process hosts, by index of their node.
     pub hosts: BTreeMap<NodeIndex, Arc<dyn HostShell>>,
+    /// Changes links and nodes while they run.
+    pub changes: Arc<Changes>,
     /// Reports on all nodes, in the topology's order.
     pub reports: Vec<NodeReport>,
     // Dropping it closes the netlink socket.
@@ -258,6 +261,14 @@ impl Lab {
             })
             .collect();
         let plane = Arc::new(Mutex::new(plane));
+        let nodes = Arc::new(RwLock::new(Vec::new()));
+        let changes = Arc::new(Changes::new(
+            Arc::clone(&topology),
+            Arc::clone(&plane),
+            device_of.clone(),
+            Arc::clone(&nodes),
+            events.clone(),
+        ));
         let hosts = device_of.into_iter().enumerate().filter_map(|(index, device)| {
             let node = &topology.nodes[index];
             matches!(node.kind, NodeKind::Host | NodeKind::Router).then_some(())?;
@@ -273,8 +284,9 @@ impl Lab {
             plane,
             failure,
             foreign,
-            nodes: Arc::new(RwLock::new(Vec::new())),
+            nodes,
             hosts,
+            changes,
             reports,
             net,
         };

@@ -8,6 +8,7 @@
 
 pub mod assemble;
 pub mod awake;
+pub mod changes;
 pub mod compare;
 pub mod configure;
 pub mod control;

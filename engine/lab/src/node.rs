@@ -111,6 +111,16 @@ impl Machine {
         }
     }
 
+    /// Ends the node as if its power failed.
+    pub async fn kill(&self) {
+        match self {
+            Self::Qemu(guest) => {
+                guest.stop(Duration::ZERO).await;
+            }
+            Self::Netns { .. } => self.stop().await,
+        }
+    }
+
     /// Ends the node.
     pub async fn stop(&self) {
         match self {

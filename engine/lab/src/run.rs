@@ -13,6 +13,7 @@ use tapestry_guests::qemu;
 use tapestry_realtime::FinalReport;
 use tapestry_topologies::resolved::{NodeKind, Topology};
 
+use crate::changes::agenda::Agenda;
 use crate::course::{Interruption, Known, conclude, tasks, to_json};
 use crate::event::{Event, Events, Observer};
 use crate::host::{CpuTicks, HostFacts, HostMeter};
@@ -189,6 +190,7 @@ async fn body(
         hosts: lab.hosts.values().map(|host| (host.node().to_owned(), Arc::clone(host))).collect(),
         names: topology.nodes.iter().map(|node| node.name.clone()).collect(),
         status: Box::new(status(lab, events, known)),
+        changes: Arc::clone(&lab.changes),
     };
     // A run that is interrupted drops it too, so that nobody waits for answers of a lab that ends.
     let _server = match server::serve(listener, Arc::new(shared)) {
@@ -216,8 +218,11 @@ async fn body(
     known.lock().host = Some(HostMeter::start());
     events.emit(&Event::LabReady { seconds: events.seconds() });
 
+    let agenda = Agenda::new(&topology.events);
+    let refused = |error: String| known.lock().errors.push(error);
     tokio::select! {
-        () = tasks(topology, Tasks::new(lab, dir.path()), events, known) => {}
+        () = tasks(topology, Tasks::new(lab, dir.path()), events, known, &agenda) => {}
+        () = lab.changes.drive(&agenda, refused) => {}
         () = &mut failed => {}
     }
 }

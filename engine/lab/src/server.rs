@@ -17,6 +17,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 
+use crate::changes::Changes;
 use crate::control::{END, FAILURE, LONGEST_PACKET, OUTPUT, Request, packet_head};
 use crate::node::{Machine, RunningNode};
 use crate::status::Status;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub names: Vec<String>,
     /// Makes the answer to [`Request::Status`].
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// Changes links.
+    pub changes: Arc<Changes>,
 }
 
 impl Shared {
@@ -135,6 +138,10 @@ async fn answer(
             let status = status.map_err(|error| format!("the status cannot be had: {error}"))?;
             let json = serde_json::to_vec(&status).map_err(|error| error.to_string())?;
             packet(writer, OUTPUT, &json).await.map_err(|error| error.to_string())?;
+            Ok(0)
+        }
+        Request::Link { link, change } => {
+            shared.changes.request(&link, &change).await.map_err(|error| error.to_string())?;
             Ok(0)
         }
         Request::Exec { node, command, timeout } => {

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tapestry_core::SimTime;
 use tapestry_guests::task::{CommandOutcome, TaskOutcome, TaskRunner};
 use tapestry_realtime::Snapshot;
 use tapestry_topologies::resolved::Task;
 use tokio::time::Instant;
 
+use crate::changes::agenda::Agenda;
 use crate::lab::Lab;
 use crate::node::RunningNode;
 use crate::results::{CommandReport, MetricValue, TaskReport, TaskState};
@@ -47,6 +49,11 @@ pub(crate) trait Executor {
     /// Waits until all sources have sent their last frame and no link carries any more, for the
     /// latter at most [`DRAIN`]. Returns at once where there are no sources.
     async fn drain(&mut self);
+
+    /// Waits until the changes due by `now` have been made.
+    async fn settle(&mut self, agenda: &Agenda, now: SimTime) {
+        agenda.settled(now).await;
+    }
 
     /// Ends what still runs in the background.
     async fn finish(self) -> Vec<Leftover>;

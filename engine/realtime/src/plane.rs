@@ -280,8 +280,7 @@ impl DataPlane {
         };
         let (done, answer) = bounded(1);
         self.workers[placed.worker].tell(Message::Control { link: placed.id, control, done });
-        let applied =
-            answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })?;
+        let applied = answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })?;
         Ok(applied?)
     }
 

@@ -24,8 +24,8 @@ use hdrhistogram::Histogram;
 use nix::sys::eventfd::EventFd;
 use tapestry_core::{Clock, SimTime, SyncPolicy};
 use tapestry_models::{
-    CommandError, CommandEvent, CommandId, CommandOutput, Counters, DeviceChange, DeviceId, Frame, FramePool,
-    LinkId, Network, PortId, SetLinkError, Transmit,
+    CommandError, CommandEvent, CommandId, CommandOutput, Counters, DeviceChange, DeviceId, Frame,
+    FramePool, LinkId, Network, PortId, SetLinkError, Transmit,
 };
 use tokio::sync::mpsc::UnboundedSender;
 

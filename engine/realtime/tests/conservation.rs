@@ -109,7 +109,9 @@ proptest! {
                     ends[end].send(&bytes);
                     sent[end] += 1;
                 }
-                Act::Control(link, control) => plane.control(LINKS[link], control).unwrap(),
+                Act::Control(link, control) => {
+                    plane.control(LINKS[link], control).unwrap();
+                }
                 Act::Fault(end, fault) => ends[end].set_fault(fault),
                 Act::Capacity(end, frames) => ends[end].set_capacity(frames),
                 Act::Take(end) => taken[end] += drain(&ends[end]),

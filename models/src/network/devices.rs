@@ -186,7 +186,8 @@ impl Network {
     /// Sends what a source has due.
     fn run_source(&mut self, now: SimTime, device: u32) {
         let index = device as usize;
-        while let Device { kind: DeviceKind::Source(source), stations, .. } = &mut self.devices[index]
+        while let Device { kind: DeviceKind::Source(source), stations, .. } =
+            &mut self.devices[index]
             && let Some(frame) = source.next_frame(now)
         {
             let station = stations[0];

@@ -10,6 +10,7 @@
 //!
 //! Not modelled: processing time; `exec`, `attach` and `top`, for which a simulation is too fast.
 
+mod changes;
 mod simulation;
 mod tasks;
 
@@ -21,6 +22,7 @@ use tapestry_core::{SimTime, Streams};
 use tapestry_topologies::resolved::Topology;
 use tokio::sync::oneshot;
 
+use crate::changes::agenda::Agenda;
 use crate::course::{self, Interruption, Known, conclude, to_json};
 use crate::event::{Event, Events, Observer};
 use crate::host::HostMeter;
@@ -28,6 +30,7 @@ use crate::results::{Manifest, NodeReport, Outcome, Results, SCHEMA, TaskReport,
 use crate::run::{RunSpec, manifest};
 use crate::rundir::{RunDir, RunDirError};
 use crate::verdict::{Trust, Verdict};
+use changes::Plan;
 use simulation::{Halt, Simulation};
 use tasks::VirtualTasks;
 
@@ -70,7 +73,9 @@ pub async fn run(
     let limit = limits.into_iter().flatten().min();
     let streams = Streams::new(manifest.seed, manifest.run);
     let captures = spec.options.captures.specs(topology, &dir.path().join("captures"));
-    let built = Simulation::build(topology, streams, captures, limit, now, halted);
+    let agenda = Arc::new(Agenda::new(&topology.events));
+    let plan = Plan::new(topology, Arc::clone(&agenda), events.clone());
+    let built = Simulation::build(topology, streams, captures, limit, now, halted, plan);
     let mut simulation = match built {
         Ok(simulation) => Some(simulation),
         Err(error) => {
@@ -82,7 +87,7 @@ pub async fn run(
         None => Ending::Done,
         Some(simulation) => tokio::select! {
             biased;
-            () = body(simulation, topology, &dir, &events, &known) => Ending::Done,
+            () = body(simulation, topology, &dir, &events, &known, &agenda) => Ending::Done,
             Ok(halt) = halt => Ending::Halted(halt),
             cause = interruption.next() => Ending::Interrupted(cause),
         },
@@ -149,6 +154,7 @@ async fn body(
     dir: &RunDir,
     events: &Events,
     known: &Mutex<Known>,
+    agenda: &Agenda,
 ) {
     known.lock().ready_seconds = Some(events.seconds());
     let mut tasks = VirtualTasks::new(simulation, topology, dir.path());
@@ -160,7 +166,8 @@ async fn body(
     }
     tasks.start_sources();
     events.emit(&Event::LabReady { seconds: events.time().elapsed().as_secs_f64() });
-    course::tasks(topology, tasks, events, known).await;
+    course::tasks(topology, tasks, events, known, agenda).await;
+    known.lock().errors.extend(simulation.refused_changes());
 }
 
 /// What is said of a run that came to its limit.

@@ -16,6 +16,7 @@ use tapestry_realtime::{
 use tapestry_topologies::resolved::{NodeIndex, Topology};
 use tokio::sync::oneshot;
 
+use super::changes::Plan;
 use crate::in_process;
 
 /// Why a topology cannot be simulated.
@@ -74,6 +75,7 @@ pub(super) struct Simulation {
     halted: Option<oneshot::Sender<Halt>>,
     processes: BTreeMap<CommandId, Process>,
     steps: u64,
+    plan: Plan,
 }
 
 /// Bytes of output in which `ready:` is looked for.
@@ -90,6 +92,7 @@ impl Simulation {
         limit: Option<SimTime>,
         shown: Arc<AtomicU64>,
         halted: oneshot::Sender<Halt>,
+        plan: Plan,
     ) -> Result<Self, BuildSimulationError> {
         let mut builder = NetworkBuilder::new(streams);
         let mut ports: Vec<Vec<_>> = vec![Vec::new(); topology.nodes.len()];
@@ -128,6 +131,7 @@ impl Simulation {
             halted: Some(halted),
             processes: BTreeMap::new(),
             steps: 0,
+            plan,
         })
     }
 
@@ -197,12 +201,13 @@ impl Simulation {
         if let Some(limit) = self.limit.filter(|&limit| self.now >= limit) {
             self.halt(Halt::Limit(limit)).await;
         }
-        let most = self.limit.map_or(until, |limit| limit.min(until));
+        let change = self.plan.next();
+        let most = [self.limit, change].into_iter().flatten().fold(until, SimTime::min);
         let next = self.network.poll_timeout().map_or(most, |at| at.min(most)).max(self.now);
         let ran = self.network.run_until(next);
         self.now = next;
         self.shown.store(next.as_nanos(), Ordering::Relaxed);
-        self.listen();
+        self.make_changes();
         if let Err(livelock) = ran {
             self.halt(Halt::Livelock(livelock)).await;
         }
@@ -233,6 +238,18 @@ impl Simulation {
             }
         };
         self.links.iter().map(report).collect()
+    }
+
+    /// Makes the changes that are due now, behind all else of this instant.
+    pub(super) fn make_changes(&mut self) {
+        let Self { network, links, devices, plan, now, .. } = self;
+        plan.make(*now, network, links, devices);
+        self.listen();
+    }
+
+    /// What is wrong with changes that could not be made.
+    pub(super) fn refused_changes(&mut self) -> Vec<String> {
+        self.plan.take_refused()
     }
 
     /// Ends the simulation: closes the captures.

@@ -14,6 +14,7 @@ use tapestry_models::CommandId;
 use tapestry_topologies::resolved::{Command, NodeIndex, Task, Topology};
 
 use super::simulation::Simulation;
+use crate::changes::agenda::Agenda;
 use crate::tasks::{DRAIN, Done, Executor, Leftover, why};
 
 /// How long a command may take to end after it was asked to; then its status stays unknown.
@@ -80,6 +81,10 @@ impl Executor for VirtualTasks<'_> {
         while self.simulation.is_carrying() && self.simulation.now() < end {
             self.simulation.step(end).await;
         }
+    }
+
+    async fn settle(&mut self, _: &Agenda, _: SimTime) {
+        self.simulation.make_changes();
     }
 
     async fn finish(mut self) -> Vec<Leftover> {

@@ -1,0 +1,55 @@
+//! `tapestry link`: changes a link of a running lab, from another terminal.
+
+use tapestry_lab::control::{self, LinkRequest, Request};
+use tapestry_lab::rundir;
+
+/// Change a link of a running lab: take it down, bring it up, or set its parameters.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The run: its directory, its name under runs/, or `last`
+    run: String,
+    /// The link's name
+    link: String,
+    #[command(subcommand)]
+    change: Change,
+}
+
+#[derive(clap::Subcommand)]
+enum Change {
+    /// Take its carrier away: frames on it are lost
+    Down,
+    /// Give it its carrier back
+    Up,
+    /// Set parameters and leave the others, for example `rate=5Mbit/s loss=3%`
+    Set {
+        /// A key of a link in topology files, with its value
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
+        settings: Vec<String>,
+        /// Only for what this node sends
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
+    },
+}
+
+/// A setting as a line of YAML.
+fn setting(text: &str) -> Result<String, String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, for example `loss=3%`")?;
+    if value.contains('\n') {
+        return Err("expected one line".to_owned());
+    }
+    Ok(format!("{key}: {value}\n"))
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
+    let run = rundir::find(&args.run)?;
+    let change = match &args.change {
+        Change::Down => LinkRequest::Down,
+        Change::Up => LinkRequest::Up,
+        Change::Set { settings, from } => {
+            LinkRequest::Set { settings: settings.concat(), from: from.clone() }
+        }
+    };
+    let request = Request::Link { link: args.link.clone(), change };
+    let status = control::ask(&run, &request, |_| Ok(()))?;
+    Ok(u8::try_from(status).unwrap_or(1))
+}

@@ -1,0 +1,89 @@
+//! Changes in virtual time: made at their exact instants, behind the other events of the instant.
+
+use std::sync::Arc;
+
+use tapestry_core::SimTime;
+use tapestry_models::{DeviceChange, DeviceId, Direction, Network, SetLinkError};
+use tapestry_realtime::CapturedLink;
+use tapestry_topologies::resolved::Topology;
+
+use crate::changes::agenda::Agenda;
+use crate::changes::changed;
+use crate::changes::effects::{Effect, Holds};
+use crate::event::Events;
+
+/// What is to change when.
+pub(super) struct Plan {
+    topology: Topology,
+    agenda: Arc<Agenda>,
+    holds: Holds,
+    events: Events,
+    refused: Vec<String>,
+}
+
+impl Plan {
+    pub(super) fn new(topology: &Topology, agenda: Arc<Agenda>, events: Events) -> Self {
+        let topology = topology.clone();
+        Self { topology, agenda, holds: Holds::default(), events, refused: Vec::new() }
+    }
+
+    /// When the next change is due.
+    pub(super) fn next(&self) -> Option<SimTime> {
+        self.agenda.peek()
+    }
+
+    /// Makes the changes that are due.
+    pub(super) fn make(
+        &mut self,
+        now: SimTime,
+        network: &mut Network,
+        links: &[CapturedLink],
+        devices: &[DeviceId],
+    ) {
+        while let Some((at, action)) = self.agenda.pop(now) {
+            for effect in self.holds.effects(&self.topology, &action) {
+                match carry_out(&self.topology, now, network, links, devices, &effect) {
+                    Ok(()) => self.events.emit(&changed(&self.topology, &effect, Some(at), now)),
+                    Err(error) => self.refused.push(format!("event at {at}: {error}")),
+                }
+            }
+            self.agenda.done();
+        }
+    }
+
+    pub(super) fn take_refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
+    }
+}
+
+fn carry_out(
+    topology: &Topology,
+    now: SimTime,
+    network: &mut Network,
+    links: &[CapturedLink],
+    devices: &[DeviceId],
+    effect: &Effect,
+) -> Result<(), SetLinkError> {
+    match effect {
+        Effect::Carrier { link, up } => network.set_link_up(now, links[*link].id, *up),
+        Effect::Set { link, directions } => {
+            let id = links[*link].id;
+            let [forward, backward] = &**directions;
+            if forward == backward {
+                return network.change_link(now, id, Direction::Both, forward);
+            }
+            network.change_link(now, id, Direction::From(0), forward)?;
+            network.change_link(now, id, Direction::From(1), backward)?;
+        }
+        Effect::Node { node, change } => {
+            network.change_device(now, devices[*node], *change);
+            if *change == DeviceChange::Restart {
+                for text in &topology.nodes[*node].init {
+                    // A host that has just been started takes commands; nobody hears of them.
+                    let _ = network.start_command(now, devices[*node], text);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! Changes while the lab runs: `events:`.
+//!
+//! Purpose: from each entry to an [`Event`] in which every name stands for something and every new
+//! set of parameters is one that a model can obey.
+//!
+//! Assumptions: parameters are checked as if events happened in the order of the file.
+
+use indexmap::IndexMap;
+use tapestry_core::SimTime;
+use tapestry_core::link::{LinkParameters, Parameter, ParameterChange};
+
+use crate::check::{check, run_time_expression};
+use crate::diagnostics::{Diagnostics, Problems, excerpt, report};
+use crate::expression::Scope;
+use crate::files::Files;
+use crate::impairments;
+use crate::keys::{self, ACTIONS};
+use crate::links::unknown_node;
+use crate::nodes::Drafts;
+use crate::read::{Fields, Reader, one_or_many};
+use crate::resolve::{limit, section};
+use crate::resolved::{Action, Channel, Event, Link, LinkIndex, NodeIndex, Origin, Task};
+use crate::shape::{Scalar, Shape};
+use crate::tasks::Known;
+use crate::tree::{self, Yaml};
+
+/// The word that heals all partitions, and so names no group.
+const ALL: &str = "all";
+
+/// What events refer to.
+pub(crate) struct Subjects<'a, 't> {
+    pub(crate) drafts: &'a Drafts<'t>,
+    pub(crate) links: &'a [Link],
+    pub(crate) tasks: &'a [Task],
+    pub(crate) known: &'a Known,
+}
+
+/// Reads `events:` of all files.
+pub(crate) fn resolve(
+    reader: &mut Reader<'_>,
+    files: &Files,
+    subjects: &Subjects<'_, '_>,
+) -> Vec<Event> {
+    let mut events = Events {
+        // A name that is unknown may stand in what could not be read.
+        doubtful: files.incomplete || reader.problems.count() > 0 || reader.lost > 0,
+        parameters: subjects.links.iter().map(parameters).collect(),
+        groups: Vec::new(),
+        subjects,
+    };
+    let entries = section(&files.roots, "events").flat_map(|yaml| yaml.list().unwrap_or_default());
+    entries.filter_map(|yaml| events.event(reader, yaml)).collect()
+}
+
+/// New values for some parameters of a link, written as in `set`: a YAML map. Whether they fit to
+/// those that stay is left to whoever sets them.
+///
+/// # Errors
+///
+/// What is wrong with the text, all of it.
+pub fn parse_settings(link: &Link, text: &str) -> Result<ParameterChange, Diagnostics> {
+    let mut problems = Problems::default();
+    let file = problems.sources.add("settings", text);
+    let change = tree::parse(&mut problems, file).map(|yaml| {
+        check(&mut problems, &yaml, &Shape::Object(&keys::DIRECTION), "settings");
+        let fields = Fields::of(&yaml);
+        let mut reader = Reader::new(&mut problems, Scope::new());
+        let to = impairments::read(&mut reader, &fields, link.channel);
+        let set = fields.entries().filter_map(|entry| Parameter::of_key(&entry.key)).collect();
+        ParameterChange { set, to }
+    });
+    problems.finish(&link.name, change)
+}
+
+/// What a link's directions do.
+fn parameters(link: &Link) -> [LinkParameters; 2] {
+    let plain = || LinkParameters::new(link.rate, link.delay);
+    link.directions.as_deref().cloned().unwrap_or_else(|| [plain(), plain()])
+}
+
+struct Events<'a, 't> {
+    subjects: &'a Subjects<'a, 't>,
+    doubtful: bool,
+    /// Of each link, after the events so far.
+    parameters: Vec<[LinkParameters; 2]>,
+    /// Names of the groups of partitions so far.
+    groups: Vec<String>,
+}
+
+impl Events<'_, '_> {
+    fn event(&mut self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Event> {
+        let at = yaml.get("at").map(|yaml| reader.parsed(yaml, Scalar::Time, "at"));
+        let task = |key: &str| yaml.get(key).map(|yaml| (yaml, key == "during"));
+        if let (Some(_), Some(after)) = (yaml.get("during"), yaml.get("after")) {
+            let wrong = report("an event has `during` or `after`, not both");
+            reader.problems.add(after.span, wrong.expected("expected only one of them"));
+        }
+        let from = match task("during").or(task("after")) {
+            None => Some(Origin::Lab),
+            Some((yaml, during)) => self.task(reader, yaml).map(|task| match during {
+                true => Origin::During(task),
+                false => Origin::After(task),
+            }),
+        };
+        let when = yaml
+            .get("when")
+            .map(|yaml| run_time_expression(reader.problems, yaml, self.subjects.known));
+        if at.is_none() && when.is_none() && matches!(from, Some(Origin::Lab)) {
+            let wrong = report("the event does not say when it happens");
+            let wrong = wrong.expected("expected `at`, `during`, `after` or `when`");
+            reader.problems.add(yaml.span, wrong);
+        }
+        let actions = self.actions(reader, yaml)?;
+        let at = at.unwrap_or(Some(SimTime::ZERO))?;
+        Some(Event {
+            from: from?,
+            at,
+            when: when.map_or(Some(None), |when| when.map(Some))?,
+            actions,
+        })
+    }
+
+    fn task(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<String> {
+        let name = reader.checked(yaml, Scalar::Name, "task")?;
+        let tasks = || self.subjects.tasks.iter().map(|task| task.name.as_str());
+        if tasks().any(|task| task == name) {
+            return Some(name);
+        }
+        if !self.doubtful {
+            let wrong = report(format!("unknown task `{}`", excerpt(&name)));
+            let wrong = wrong.expected("expected a task from `tasks:`");
+            reader.problems.add(yaml.span, wrong.suggest(&name, tasks(), "tasks"));
+        }
+        None
+    }
+
+    fn actions(&mut self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<Action>> {
+        let present: Vec<(&str, &Yaml)> =
+            ACTIONS.iter().filter_map(|key| Some((*key, yaml.get(key)?))).collect();
+        let [(key, value)] = present.as_slice() else {
+            let words: Vec<String> = ACTIONS.iter().map(|word| format!("`{word}`")).collect();
+            let wrong = match present.len() {
+                0 => "the event does not say what happens".to_owned(),
+                found => format!("an event does one thing, found {found}"),
+            };
+            let wrong = report(wrong).expected(format!("expected one of {}", words.join(", ")));
+            reader.problems.add(yaml.span, wrong);
+            return None;
+        };
+        if let (Some(link), true) = (yaml.get("link"), *key != "set") {
+            let wrong = report(format!("`link` is for `set`; `{key}` names its links itself"));
+            reader.problems.add(link.span, wrong.expected("not for this event"));
+        }
+        let of_links = |links: Vec<LinkIndex>, action: fn(LinkIndex) -> Action| {
+            Some(links.into_iter().map(action).collect())
+        };
+        let of_nodes = |nodes: Vec<NodeIndex>, action: fn(NodeIndex) -> Action| {
+            Some(nodes.into_iter().map(action).collect())
+        };
+        match *key {
+            "set" => self.set(reader, yaml, value),
+            "down" => of_links(self.links(reader, value)?, |link| Action::Down { link }),
+            "up" => of_links(self.links(reader, value)?, |link| Action::Up { link }),
+            "flap" => {
+                let (down, up) = (time(reader, value, "down"), time(reader, value, "up"));
+                let times = value.get("times").map_or(Some(1), |yaml| {
+                    reader.parsed(yaml, Scalar::Integer { min: 1, max: 100_000 }, "times")
+                });
+                let links = self.links(reader, value.get("link")?)?;
+                let (down, up, times) = (down?, up?, times?);
+                let flap = |link| Action::Flap { link, down, up, times };
+                Some(links.into_iter().map(flap).collect())
+            }
+            "partition" => Some(vec![self.partition(reader, value)?]),
+            "heal" => Some(vec![self.heal(reader, value)?]),
+            "pause" => of_nodes(self.nodes(reader, value)?, |node| Action::Pause { node }),
+            "resume" => of_nodes(self.nodes(reader, value)?, |node| Action::Resume { node }),
+            "kill" => of_nodes(self.nodes(reader, value)?, |node| Action::Kill { node }),
+            _ => of_nodes(self.nodes(reader, value)?, |node| Action::Restart { node }),
+        }
+    }
+
+    fn links(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<LinkIndex>> {
+        let mut links = Vec::new();
+        let mut complete = true;
+        for item in one_or_many(yaml) {
+            let Some(name) = reader.text(item) else {
+                complete = false;
+                continue;
+            };
+            let names = || self.subjects.links.iter().map(|link| link.name.as_str());
+            if let Some(link) = names().position(|known| known == name) {
+                links.push(link);
+                continue;
+            }
+            complete = false;
+            if !self.doubtful {
+                let wrong = report(format!("unknown link `{}`", excerpt(&name)));
+                let wrong = wrong.expected("expected the name of a link from `links:`");
+                reader.problems.add(item.span, wrong.suggest(&name, names(), "links"));
+            }
+        }
+        complete.then_some(links)
+    }
+
+    fn nodes(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<NodeIndex>> {
+        let drafts = self.subjects.drafts;
+        let mut nodes = Vec::new();
+        let mut complete = true;
+        for (name, span) in reader.hosts(yaml)? {
+            match drafts.by_name.get(name.as_str()) {
+                Some(&node) => nodes.push(node),
+                None => {
+                    unknown_node(reader, drafts, &name, span);
+                    complete = false;
+                }
+            }
+        }
+        complete.then_some(nodes)
+    }
+
+    fn set(&mut self, reader: &mut Reader<'_>, yaml: &Yaml, set: &Yaml) -> Option<Vec<Action>> {
+        let Some(link) = yaml.get("link") else {
+            let wrong = report("`set` needs the key `link`");
+            reader.problems.add(set.span, wrong.expected("expected `link:` with links' names"));
+            return None;
+        };
+        let links = self.links(reader, link)?;
+        let mut actions = Vec::new();
+        for link in links {
+            actions.push(self.set_link(reader, set, link)?);
+        }
+        Some(actions)
+    }
+
+    fn set_link(&mut self, reader: &mut Reader<'_>, set: &Yaml, at: LinkIndex) -> Option<Action> {
+        let link = &self.subjects.links[at];
+        let node = |end: usize| {
+            let endpoint = link.endpoints.get(end)?;
+            Some(self.subjects.drafts.nodes[endpoint.node].node.name.as_str())
+        };
+        let ends = [node(0), node(1)];
+        let blocks = || {
+            let entries = set.map().unwrap_or_default().iter();
+            entries.filter(|entry| keys::is_direction(&entry.key))
+        };
+        let nodes_of = |key: &str| {
+            let (from, to) = key.split_once("->")?;
+            Some([from.trim().to_owned(), to.trim().to_owned()])
+        };
+        let block = |from: usize| {
+            let pair = [ends[from]?.to_owned(), ends[1 - from]?.to_owned()];
+            blocks().find(|entry| nodes_of(&entry.key).as_ref() == Some(&pair)).map(|e| &e.value)
+        };
+        let own = [block(0), block(1)];
+        if let Some(stray) = blocks().find(|entry| {
+            !own.iter().flatten().any(|found| std::ptr::eq(*found, &raw const entry.value))
+        }) {
+            let wrong =
+                format!("`{}` is no direction of the link `{}`", excerpt(&stray.key), link.name);
+            let example = format!("expected `{}->{}`", ends[0]?, ends[1]?);
+            reader.problems.add(stray.key_span, report(wrong).expected(example));
+            return None;
+        }
+        let named = [set.get("forward"), set.get("backward")];
+        let directed = own.iter().chain(&named).flatten().next();
+        if let (Channel::Csma, Some(yaml)) = (link.channel, directed) {
+            let wrong =
+                report(format!("the link `{}` is a shared medium without directions", link.name));
+            let help = "use `channel: point-to-point` for a link between two nodes";
+            reader.problems.add(yaml.span, wrong.expected("not on a `csma` channel").help(help));
+            return None;
+        }
+        let before = (reader.lost, reader.problems.count());
+        let mut changes = Vec::with_capacity(2);
+        for direction in 0..2 {
+            let mut fields = Fields::default();
+            let maps = [own[direction], named[direction], Some(set)];
+            maps.into_iter().flatten().for_each(|yaml| fields.push(yaml));
+            let to = impairments::read(reader, &fields, link.channel);
+            let set = fields.entries().filter_map(|entry| Parameter::of_key(&entry.key)).collect();
+            let change = ParameterChange { set, to };
+            if (reader.lost, reader.problems.count()) != before {
+                return None;
+            }
+            let new = change.applied_to(&self.parameters[at][direction]);
+            if !impairments::validate(reader, &fields, link.channel, link.mtu, &new) {
+                return None;
+            }
+            self.parameters[at][direction] = new;
+            changes.push(change);
+        }
+        if changes.iter().all(|change| change.set.is_empty()) {
+            let wrong = report("`set` sets nothing");
+            reader.problems.add(set.span, wrong.expected("expected a parameter of a link"));
+            return None;
+        }
+        let [forward, backward] = changes.try_into().ok()?;
+        Some(Action::Set { link: at, directions: Box::new([forward, backward]) })
+    }
+
+    fn partition(&mut self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Action> {
+        let mut groups = IndexMap::new();
+        let mut group_of: Vec<Option<usize>> = vec![None; self.subjects.drafts.nodes.len()];
+        for (number, entry) in yaml.map().unwrap_or_default().iter().enumerate() {
+            if entry.key == ALL {
+                let wrong = report(format!("`{ALL}` stands for all groups and names none"));
+                reader.problems.add(entry.key_span, wrong.expected("expected another name"));
+                return None;
+            }
+            let nodes = self.nodes(reader, &entry.value)?;
+            for &node in &nodes {
+                if group_of[node].replace(number).is_some() {
+                    let name = &self.subjects.drafts.nodes[node].node.name;
+                    let wrong = report(format!("the node `{name}` is in two groups"));
+                    let wrong = wrong.expected("expected each node once");
+                    reader.problems.add(entry.value.span, wrong);
+                    return None;
+                }
+            }
+            groups.insert(entry.key.clone(), nodes);
+        }
+        if groups.is_empty() {
+            let wrong = report("the partition has no groups");
+            reader.problems.add(yaml.span, wrong.expected("expected nodes by name of their group"));
+            return None;
+        }
+        for link in self.subjects.links.iter().filter(|link| link.endpoints.len() > 2) {
+            let mut sides = link.endpoints.iter().map(|end| group_of[end.node]);
+            let first = sides.next();
+            if sides.any(|side| Some(side) != first) {
+                let wrong = report(format!(
+                    "the shared medium `{}` joins nodes of several groups",
+                    link.name
+                ));
+                let help = "a medium cannot be cut between its stations: put a node of kind \
+                            `bridge` between them, or all of them into one group";
+                let wrong = wrong.expected("expected groups that share no medium");
+                reader.problems.add(yaml.span, wrong.help(help));
+                return None;
+            }
+        }
+        self.groups.extend(groups.keys().cloned());
+        Some(Action::Partition { groups })
+    }
+
+    fn heal(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Action> {
+        let mut groups = Vec::new();
+        for item in one_or_many(yaml) {
+            let name = reader.checked(item, Scalar::Name, "heal")?;
+            if name == ALL {
+                return Some(Action::Heal { groups: Vec::new() });
+            }
+            if !self.groups.contains(&name) {
+                let wrong = report(format!("no partition has a group `{}`", excerpt(&name)));
+                let wrong = wrong.expected("expected a group of a partition above, or `all`");
+                let known = self.groups.iter().map(String::as_str);
+                reader.problems.add(item.span, wrong.suggest(&name, known, "groups"));
+                return None;
+            }
+            groups.push(name);
+        }
+        Some(Action::Heal { groups })
+    }
+}
+
+fn time(reader: &mut Reader<'_>, yaml: &Yaml, key: &str) -> Option<SimTime> {
+    limit(reader, yaml.get(key)?, key)
+}
