@@ -137,7 +137,7 @@ impl Observer for Progress {
             }
             Event::Changed { action, link, node, .. } => {
                 let subject = link.as_ref().or(node.as_ref()).map_or("", String::as_str);
-                Self::tell(&mut state, &format!("{action} {subject}"));
+                state.bar.suspend(|| crate::tell!("{action} {subject}"));
             }
             Event::NodeStarted { .. } | Event::Expectation { .. } => {}
             Event::RunEnded { .. } => {

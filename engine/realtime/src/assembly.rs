@@ -90,6 +90,7 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         links: placed,
         devices: placed_devices,
         meters,
+        dark: Mutex::default(),
         failure,
         captures,
     };

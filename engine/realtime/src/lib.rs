@@ -17,6 +17,7 @@
 mod assembly;
 mod capture;
 mod clock;
+mod dark;
 mod failure;
 mod groups;
 mod ledger;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::sys;
 
 /// Counters of a TAP interface as the kernel keeps them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct InterfaceCounters {
     /// Present name of the interface.
     pub name: String,
@@ -25,6 +25,8 @@ pub struct InterfaceCounters {
     pub sent: u64,
     /// Frames the node sent that the emulator never saw, because the interface's queue was full.
     pub send_drops: u64,
+    /// Frames the node sent while its link was down.
+    pub without_carrier: u64,
     /// Frames from the emulator that the interface refused (it was down).
     pub receive_drops: u64,
 }
@@ -94,6 +96,8 @@ fn parse(table: &str, name: &str) -> Option<InterfaceCounters> {
             name: name.to_owned(),
             sent: *columns.get(SENT)?,
             send_drops: *columns.get(SEND_DROPS)?,
+            // Those who switch carriers know better.
+            without_carrier: 0,
             receive_drops: *columns.get(RECEIVE_DROPS)?,
         })
     })

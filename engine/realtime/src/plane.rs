@@ -22,9 +22,10 @@ use tokio::sync::watch;
 use crate::assembly;
 use crate::capture::{CaptureError, Captures};
 use crate::clock::WallClock;
+use crate::dark::DarkDrops;
 use crate::failure::{Failure, FailureWatch};
 use crate::ledger::Lateness;
-use crate::meter::{InterfaceMeter, read_all};
+use crate::meter::{InterfaceCounters, InterfaceMeter, read_all};
 use crate::report::{EndpointReport, FinalReport, LinkReport, PortReport, Snapshot, WorkerReport};
 use crate::spec::{Control, DataPlaneConfig};
 use crate::worker::{Message, WorkerState};
@@ -121,6 +122,7 @@ pub struct DataPlane {
     pub(crate) devices: Vec<PlacedDevice>,
     /// One per port, in the order of links and endpoints; `None` where it has no interface.
     pub(crate) meters: Vec<Option<InterfaceMeter>>,
+    pub(crate) dark: Mutex<DarkDrops>,
     pub(crate) failure: watch::Receiver<Option<Failure>>,
     pub(crate) captures: Captures,
 }
@@ -278,10 +280,32 @@ impl DataPlane {
         let Some(placed) = self.links.iter().find(|placed| placed.name == link) else {
             return Err(ControlError::NoSuchLink { link: link.to_owned() });
         };
+        let up = match control {
+            Control::LinkUp => Some(true),
+            Control::LinkDown => Some(false),
+            _ => None,
+        };
+        if up == Some(false) {
+            self.note_carrier(placed, false);
+        }
         let (done, answer) = bounded(1);
         self.workers[placed.worker].tell(Message::Control { link: placed.id, control, done });
         let applied = answer.recv().map_err(|_| ControlError::Ended { link: link.to_owned() })?;
+        if up == Some(true) {
+            self.note_carrier(placed, true);
+        }
         Ok(applied?)
+    }
+
+    /// Notes what the interfaces of a link have dropped when their carrier changes.
+    fn note_carrier(&self, placed: &Placed, up: bool) {
+        let ports = || placed.endpoints.iter().filter_map(|endpoint| endpoint.port.as_ref());
+        let meters: Vec<_> = ports().map(|port| self.meters[port.meter].as_ref()).collect();
+        let mut dark = self.dark.lock();
+        for (port, counters) in ports().zip(read_all(&meters)) {
+            let Some(InterfaceCounters { send_drops, .. }) = counters else { continue };
+            if up { dark.end(port.meter, send_drops) } else { dark.begin(port.meter, send_drops) }
+        }
     }
 
     /// Stops, restarts, … the device with this index among [`DataPlaneConfig::devices`]. Has taken
@@ -364,6 +388,13 @@ impl DataPlane {
     fn join(&self, time: SimTime, states: &[Option<WorkerState>]) -> Snapshot {
         let meters: Vec<_> = self.meters.iter().map(Option::as_ref).collect();
         let mut interfaces = read_all(&meters);
+        let dark = self.dark.lock();
+        for (meter, counters) in interfaces.iter_mut().enumerate() {
+            if let Some(counters) = counters {
+                dark.separate(meter, counters);
+            }
+        }
+        drop(dark);
         let mut link_report = |placed: &Placed| {
             let worker = states.get(placed.worker).and_then(Option::as_ref)?;
             let link = worker.links.get(placed.id.0 as usize)?;

@@ -1,0 +1,132 @@
+//! `events:` become changes of links and nodes; what is wrong with them is refused with its place
+//! and what was expected.
+
+use std::path::Path;
+
+use tapestry_core::SimTime;
+use tapestry_core::link::Parameter;
+use tapestry_topologies::{Action, Diagnostics, Origin, Topology, load_str, parse_settings};
+
+const NET: &str = "
+nodes: { 'a,b,c': { kind: host }, vm: {} }
+links:
+  - { name: wire, pair: [a, b], channel: point-to-point, delay: 5ms }
+  - { name: lan, lan: [a, b, c, vm] }
+tasks: [{ name: t, run: { a: 'true' }, metrics: { m: '(1)' } }]
+events:
+";
+
+fn read(events: &str) -> Result<Topology, Diagnostics> {
+    load_str("net.yaml", &format!("{NET}{events}"), &[], Path::new(""))
+}
+
+fn right(events: &str) -> Vec<tapestry_topologies::Event> {
+    // A medium cannot be cut.
+    let net = NET.replace("[a, b, c, vm]", "[c, vm]");
+    load_str("net.yaml", &format!("{net}{events}"), &[], Path::new(""))
+        .unwrap_or_else(|wrong| panic!("{:?}", miette::Report::new(wrong)))
+        .events
+}
+
+/// The one problem: its text in the file and its message.
+fn wrong(event: &str) -> (String, String) {
+    let wrong = read(&format!("  - {event}\n")).expect_err(event);
+    let [problem] = wrong.problems() else { panic!("{event}\n{:?}", miette::Report::new(wrong)) };
+    let place = problem.place.as_ref().expect("a place");
+    assert_eq!(place.line, 8, "{event}");
+    (place.text.clone(), problem.message.clone())
+}
+
+#[test]
+fn events_are_read() {
+    let events = right(
+        "  - { at: 1s, link: wire, set: { rate: 1Mbit/s, a->b: { loss: 1% }, backward: { delay: 7ms } } }
+  - { after: t, at: 2s, flap: { link: wire, down: 1ms, up: 2ms, times: 3 } }
+  - { during: t, pause: 'a,b' }
+  - { when: '${m > 1}', partition: { left: a, right: b, rest: [c, vm] } }
+  - { at: 3s, heal: [left, rest] }
+",
+    );
+    assert_eq!(events.len(), 5);
+    let [Action::Set { link: 0, directions }] = events[0].actions.as_slice() else {
+        panic!("{:?}", events[0])
+    };
+    let sets = directions.each_ref().map(|change| change.set.iter().copied().collect::<Vec<_>>());
+    assert_eq!(sets[0], [Parameter::Rate, Parameter::Loss]);
+    assert_eq!(sets[1], [Parameter::Rate, Parameter::Delay]);
+    assert_eq!(directions[1].to.delay, SimTime::from_millis(7));
+    assert_eq!(events[1].from, Origin::After("t".into()));
+    assert_eq!(events[1].at, SimTime::from_secs(2));
+    assert_eq!(events[2].actions, [Action::Pause { node: 0 }, Action::Pause { node: 1 }]);
+    assert_eq!(events[3].when.as_deref(), Some("m > 1"));
+    assert_eq!(events[4].actions, [Action::Heal { groups: vec!["left".into(), "rest".into()] }]);
+}
+
+#[test]
+fn what_is_wrong_with_an_event_is_told_with_its_place() {
+    for (event, text, message) in [
+        ("{ at: 1s, down: wier }", "wier", "unknown link `wier`"),
+        ("{ at: 1s, kill: d }", "d", "unknown node `d`"),
+        ("{ after: tt, up: wire }", "tt", "unknown task `tt`"),
+        ("{ at: -1s, up: wire }", "-1s", "`-1s` is negative"),
+        ("{ at: 1s, link: wire, set: { spin: 1 } }", "spin", "unknown key `spin`"),
+        ("{ at: 1s, link: wire, set: { loss: 101% } }", "101%", ""),
+        ("{ at: 1s, link: lan, set: { jitter: 1ms } }", "1ms", "a shared medium has no `jitter`"),
+        (
+            "{ at: 1s, link: wire, set: { jitter: 6ms } }",
+            "6ms",
+            "a jitter of 6ms is greater than the delay of 5ms",
+        ),
+        (
+            "{ at: 1s, link: wire, set: { a->c: { loss: 1% } } }",
+            "a->c",
+            "`a->c` is no direction of the link `wire`",
+        ),
+        ("{ at: 1s, set: { loss: 1% } }", "{ loss: 1% }", "`set` needs the key `link`"),
+        (
+            "{ at: 1s, down: wire, link: wire }",
+            "wire",
+            "`link` is for `set`; `down` names its links itself",
+        ),
+        ("{ down: wire }", "{ down: wire }", "the event does not say when it happens"),
+        ("{ at: 1s }", "{ at: 1s }", "the event does not say what happens"),
+        (
+            "{ at: 1s, up: wire, down: wire }",
+            "{ at: 1s, up: wire, down: wire }",
+            "an event does one thing, found 2",
+        ),
+        ("{ at: 1s, heal: left }", "left", "no partition has a group `left`"),
+        (
+            "{ at: 1s, partition: { left: [a, b], right: [c, a] } }",
+            "[c, a]",
+            "the node `a` is in two groups",
+        ),
+        ("{ at: 1s, partition: { all: a } }", "all", "`all` stands for all groups and names none"),
+        (
+            "{ at: 1s, flap: { link: wire, down: 0s, up: 1s } }",
+            "0s",
+            "`down` is zero: nothing could ever run",
+        ),
+        (
+            "{ at: 1s, restart: vm }",
+            "vm",
+            "the node `vm` is a qemu, which does not start anew while the lab runs",
+        ),
+        ("{ when: '${n > 1}', up: wire }", "n", "unknown name `n` in the expression `n > 1`"),
+    ] {
+        let (place, said) = wrong(event);
+        assert_eq!(place, text, "{event}: {said}");
+        assert!(said.contains(message), "{event}: {said}");
+    }
+    let medium = "{ at: 1s, partition: { left: a, right: [b, c] } }";
+    assert_eq!(wrong(medium).1, "the shared medium `lan` joins nodes of several groups");
+}
+
+#[test]
+fn settings_from_a_command_line_are_read_like_those_of_a_file() {
+    let topology = read("").unwrap_or_else(|wrong| panic!("{wrong}"));
+    let change = parse_settings(&topology.links[0], "loss: 3%\nrate: 5Mbit/s\n").expect("right");
+    assert_eq!(change.set.into_iter().collect::<Vec<_>>(), [Parameter::Rate, Parameter::Loss]);
+    let wrong = parse_settings(&topology.links[0], "los: 3%\n").expect_err("wrong");
+    assert_eq!(wrong.problems()[0].message, "unknown key `los`");
+}
