@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Ended, Place, have_qemu, have_root, patient, qemu_turn};
+use common::{Ended, Place, Results, have_qemu, have_root, patient, qemu_turn};
 use serde_json::Value;
 
 /// The changes of a run, as events.jsonl tells them.
@@ -29,6 +29,11 @@ fn told(out: &Path) -> Vec<String> {
         format!("{} {}", subject(event), at.as_u64().expect("a time") as f64 / 1e6)
     };
     changes(out).iter().map(tell).collect()
+}
+
+/// A metric that is a whole number.
+fn count(results: &Results, name: &str) -> u64 {
+    results.metric(name) as u64
 }
 
 #[track_caller]
@@ -62,8 +67,8 @@ events:
         let results = ended.results().passed();
         // Of the requests at 0, 100, … 1900 ms those from 500 to 900 are lost; the last five take
         // 7 ms each way, and the first one waits for ARP.
-        assert_eq!([results.metric("answers"), results.metric("slow")], [15.0, 5.0]);
-        assert_eq!(results.metric("fast"), 9.0);
+        assert_eq!([count(&results, "answers"), count(&results, "slow")], [15, 5]);
+        assert_eq!(count(&results, "fast"), 9);
         let expected = ["down wire 450", "up wire 950", "set wire 1450"];
         assert_eq!(told(&ended.out), expected);
         fs::read(ended.out.join("events.jsonl")).expect("events")
@@ -82,7 +87,7 @@ events:
     let ended = simulate(&place, &format!("{PING}{events}")).expect(0);
     let results = ended.results().passed();
     // The second request is lost; from the third on it is 12 ms and 2 ms.
-    assert_eq!([results.metric("answers"), results.metric("slow")], [19.0, 18.0]);
+    assert_eq!([count(&results, "answers"), count(&results, "slow")], [19, 18]);
 }
 
 #[test]
@@ -153,7 +158,7 @@ events:
     let ended = simulate(&place, topology).expect(0);
     let results = ended.results().passed();
     // Five requests are lost while it stands still, ten while it is off.
-    assert_eq!(results.metric("got"), 25.0, "{}", results.output("ping", "a"));
+    assert_eq!(count(&results, "got"), 25, "{}", results.output("ping", "a"));
     common::says(results.output("back", "b"), &["UP,LOWER_UP", "state UP"]);
     common::says(results.output("dark", "b"), &["NO-CARRIER", "state DOWN"]);
     let expected = ["pause b 450", "resume b 950", "kill b 1450", "restart b 2450"];

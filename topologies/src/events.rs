@@ -97,10 +97,9 @@ impl Events<'_, '_> {
         }
         let from = match task("during").or(task("after")) {
             None => Some(Origin::Lab),
-            Some((yaml, during)) => self.task(reader, yaml).map(|task| match during {
-                true => Origin::During(task),
-                false => Origin::After(task),
-            }),
+            Some((yaml, during)) => self
+                .task(reader, yaml)
+                .map(|task| if during { Origin::During(task) } else { Origin::After(task) }),
         };
         let when = yaml
             .get("when")
@@ -308,7 +307,7 @@ impl Events<'_, '_> {
             self.parameters[at][direction] = new;
             changes.push(change);
         }
-        if changes.iter().all(|change| change.set.is_empty()) {
+        if set.map().unwrap_or_default().is_empty() {
             let wrong = report("`set` sets nothing");
             reader.problems.add(set.span, wrong.expected("expected a parameter of a link"));
             return None;

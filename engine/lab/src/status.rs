@@ -290,6 +290,7 @@ mod tests {
         let interface = InterfaceCounters {
             name: "tap0".into(),
             sent: 100,
+            without_carrier: 0,
             send_drops: 8,
             // The port has counted it already.
             receive_drops: 5,

@@ -4,7 +4,7 @@
 use tapestry_core::SimTime;
 
 use super::{Channel, Device, DeviceKind, Network, Receiver};
-use crate::{DeviceId, LinkId};
+use crate::{DeviceId, Host, LinkId};
 
 /// Whether a device takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,11 @@ impl Network {
             (DeviceChange::Pause, Power::On) => this.power = Power::Paused,
             (DeviceChange::Resume, Power::Paused) => {
                 this.power = Power::On;
-                self.with_host(now, device, |host, io| host.start_waiting(io));
+                self.with_host(now, device, Host::start_waiting);
             }
             (DeviceChange::Kill, _) => {
                 this.power = Power::Off;
-                self.with_host(now, device, |host, io| host.kill(io));
+                self.with_host(now, device, Host::kill);
             }
             (DeviceChange::Restart, _) => self.restart(now, device),
             (DeviceChange::Pause | DeviceChange::Resume, _) => {}

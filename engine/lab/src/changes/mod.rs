@@ -252,7 +252,14 @@ impl Changes {
         if let Some(device) = self.device_of[node] {
             let plane = self.plane.lock();
             let plane = plane.as_ref().ok_or(ChangeError::NoPlane)?;
-            return Ok(plane.change_device(device, change)?);
+            let at = plane.change_device(device, change)?;
+            if change == DeviceChange::Restart {
+                for text in &self.topology.nodes[node].init {
+                    // Nobody hears of them.
+                    plane.start_command(device, text)?;
+                }
+            }
+            return Ok(at);
         }
         let name = || self.topology.nodes[node].name.clone();
         let running = self.running(node).ok_or_else(|| ChangeError::NotRunning { node: name() })?;
@@ -265,10 +272,10 @@ impl Changes {
                 return Err(ChangeError::NoRestart { node: name(), kind });
             }
             (Machine::Qemu(guest), DeviceChange::Pause) => {
-                guest.qmp().execute(QmpCommand::Stop).await.map(drop).map_err(qemu)?
+                guest.qmp().execute(QmpCommand::Stop).await.map(drop).map_err(qemu)?;
             }
             (Machine::Qemu(guest), DeviceChange::Resume) => {
-                guest.qmp().execute(QmpCommand::Cont).await.map(drop).map_err(qemu)?
+                guest.qmp().execute(QmpCommand::Cont).await.map(drop).map_err(qemu)?;
             }
             (Machine::Netns { init, .. }, DeviceChange::Pause) => {
                 signal_all(*init, nix::sys::signal::Signal::SIGSTOP).map_err(signal)?;
