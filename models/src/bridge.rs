@@ -124,8 +124,9 @@ impl Bridge {
 
     /// A bridge with so many ports.
     pub(crate) fn new(now: SimTime, config: &BridgeConfig, ports: usize) -> Self {
-        let stp =
-            |stp: SpanningTreeConfig| Box::new(SpanningTree::new(now, stp.mac, stp.priority, ports));
+        let stp = |stp: SpanningTreeConfig| {
+            Box::new(SpanningTree::new(now, stp.mac, stp.priority, ports))
+        };
         Self {
             ageing: config.ageing,
             entries: Vec::new(),
