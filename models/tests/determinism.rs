@@ -66,5 +66,5 @@ fn a_run_never_changes() {
     for byte in records.iter().chain(&texts).flat_map(|text| text.bytes()) {
         digest = (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
-    assert_eq!(format!("{digest:016x}"), "33cfea45270bdeaa", "{} records", records.len());
+    assert_eq!(format!("{digest:016x}"), "f09b199fbd1ae0be", "{} records", records.len());
 }
