@@ -20,26 +20,40 @@ use std::sync::{Mutex, PoisonError};
 /// The shortest slice the kernel grants; a change of thread costs a few microseconds.
 const SLICE_NS: u64 = 100_000;
 
+/// `SCHED_FLAG_RESET_ON_FORK` of `linux/sched.h`.
+const RESET_ON_FORK: u64 = 1;
+
 /// Threads that drive consoles.
 static CONTROL: Mutex<Vec<libc::pid_t>> = Mutex::new(Vec::new());
 
 /// Asks for short slices for a process and the threads and processes it will make; 0 for the
 /// calling thread.
 pub(crate) fn shorten_slices(pid: u32) {
+    let pid = pid.cast_signed();
+    // Class and nice value stay what the user made them.
+    let shortened = attributes(pid)
+        .and_then(|was| set_attributes(pid, &libc::sched_attr { sched_runtime: SLICE_NS, ..was }));
+    if let Err(error) = shortened {
+        tracing::debug!(pid, %error, "no short slices");
+    }
+}
+
+fn attributes(thread: libc::pid_t) -> io::Result<libc::sched_attr> {
     let size = size_of::<libc::sched_attr>();
     // SAFETY: all zeroes is a valid value of this structure of integers.
     let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes at most `size` bytes to a structure of that size.
-    let known =
-        unsafe { libc::syscall(libc::SYS_sched_getattr, pid, &raw mut attributes, size, 0) };
-    // Class and nice value stay what the user made them.
-    attributes.sched_runtime = SLICE_NS;
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &raw mut attributes, size, 0) };
+    if outcome == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_attributes(thread: libc::pid_t, attributes: &libc::sched_attr) -> io::Result<()> {
     // SAFETY: the kernel reads the structure, whose size it has filled in.
-    if known != 0
-        || unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) } != 0
-    {
-        tracing::debug!(pid, error = %io::Error::last_os_error(), "no short slices");
-    }
+    let outcome = unsafe {
+        libc::syscall(libc::SYS_sched_setattr, thread, std::ptr::from_ref(attributes), 0)
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Says that the calling thread drives consoles, for as long as the process lives: each thread of the
@@ -51,32 +65,63 @@ pub fn register_control_thread() {
     CONTROL.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
 }
 
-/// While it lives, the registered threads go before all of the normal class (`SCHED_FIFO` 1).
+/// While it lives, the registered threads go before all of the normal class (`SCHED_FIFO` 1); then
+/// they are what they were.
 #[derive(Debug)]
 pub(crate) struct ControlFirst {
-    raised: Vec<libc::pid_t>,
+    raised: Vec<(libc::pid_t, libc::sched_attr)>,
 }
 
 impl ControlFirst {
     pub(crate) fn new() -> Self {
         let threads = CONTROL.lock().unwrap_or_else(PoisonError::into_inner);
-        // What such a thread starts meanwhile does not inherit the class.
-        let class = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-        let raised = threads.iter().copied().filter(|&thread| set_class(thread, class, 1));
-        Self { raised: raised.collect() }
+        let raise = |&thread: &libc::pid_t| {
+            let mut was = attributes(thread).ok()?;
+            // What such a thread starts does not inherit the class. The flag stays: who may raise a
+            // thread need not be allowed to take it back.
+            was.sched_flags |= RESET_ON_FORK;
+            let first = libc::sched_attr {
+                sched_policy: libc::SCHED_FIFO.cast_unsigned(),
+                sched_priority: 1,
+                sched_nice: 0,
+                ..was
+            };
+            set_attributes(thread, &first).ok().map(|()| (thread, was))
+        };
+        Self { raised: threads.iter().filter_map(raise).collect() }
     }
 }
 
 impl Drop for ControlFirst {
     fn drop(&mut self) {
-        for &thread in &self.raised {
-            set_class(thread, libc::SCHED_OTHER, 0);
+        for (thread, was) in &self.raised {
+            if let Err(error) = set_attributes(*thread, was) {
+                tracing::warn!("thread {thread} stays in the real-time class: {error}");
+            }
         }
     }
 }
 
-fn set_class(thread: libc::pid_t, class: i32, priority: i32) -> bool {
-    let parameters = libc::sched_param { sched_priority: priority };
-    // SAFETY: the kernel reads one integer from the structure.
-    unsafe { libc::sched_setscheduler(thread, class, &raw const parameters) == 0 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_threads_are_afterwards_what_they_were() {
+        register_control_thread();
+        // SAFETY: takes no arguments and cannot fail.
+        let thread = unsafe { libc::gettid() };
+        let of = |thread| {
+            let found = attributes(thread).expect("a thread's own attributes");
+            (found.sched_policy, found.sched_priority, found.sched_runtime)
+        };
+        let before = of(thread);
+        let first = ControlFirst::new();
+        let was_raised = first.raised.iter().any(|(raised, _)| *raised == thread);
+        let expected =
+            if was_raised { (libc::SCHED_FIFO.cast_unsigned(), 1) } else { (before.0, before.1) };
+        assert_eq!((of(thread).0, of(thread).1), expected);
+        drop(first);
+        assert_eq!(of(thread), before);
+    }
 }

@@ -119,9 +119,9 @@ pub(crate) async fn tasks(
     if !broken {
         runner.drain().await;
     }
-    let left = agenda.left();
-    if left > 0 && !broken {
-        let text = format!("{left} planned events did not happen: the last task ended before");
+    let unplayed = agenda.left();
+    if unplayed > 0 && !broken {
+        let text = format!("{unplayed} planned events did not happen: the last task ended before");
         events.emit(&Event::Warning { text });
     }
     let left = runner.finish().await;

@@ -20,12 +20,12 @@ use crate::schedule::ControlFirst;
 const LONGEST: Duration = Duration::from_millis(25);
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StartLine {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Guests yet to come; zero once the line is open.
     awaited: usize,
@@ -37,16 +37,12 @@ impl StartLine {
     /// A line for so many guests, open at once where each has a core.
     pub(crate) fn new(guests: usize) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let line = Self::of(guests);
-        if guests <= cores {
-            line.open();
-        }
-        line
+        if guests > cores { Self::of(guests) } else { Arc::default() }
     }
 
     fn of(guests: usize) -> Arc<Self> {
-        let state =
-            State { awaited: guests, held: Vec::new(), priority: Some(ControlFirst::new()) };
+        let priority = Some(ControlFirst::new());
+        let state = State { awaited: guests, held: Vec::new(), priority };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
