@@ -134,21 +134,22 @@ static JITTER: Object = Object {
     ],
 };
 
-static CHANCE: Object = Object {
-    what: "a chance",
-    keys: &[
-        needed("probability", PROBABILITY, "How likely it is."),
-        key("correlation", PROBABILITY, "Correlation of successive frames; default 0%."),
-        key("form", FORM, "What the correlation means; default markov."),
-    ],
-};
+/// Keys of all that happens to a frame by chance.
+const LIKELIHOOD: Key = needed("probability", PROBABILITY, "How likely it is.");
+const CORRELATION: Key =
+    key("correlation", PROBABILITY, "Correlation of successive frames; default 0%.");
+const CORRELATION_FORM: Key = key("form", FORM, "What the correlation means; default markov.");
+const APPLIES_TO: Key = key("per", PER, "What the probability applies to; default frame.");
+
+static CHANCE: Object =
+    Object { what: "a chance", keys: &[LIKELIHOOD, CORRELATION, CORRELATION_FORM] };
 
 static REORDER: Object = Object {
     what: "a reordering",
     keys: &[
-        needed("probability", PROBABILITY, "How likely it is."),
-        key("correlation", PROBABILITY, "Correlation of successive frames; default 0%."),
-        key("form", FORM, "What the correlation means; default markov."),
+        LIKELIHOOD,
+        CORRELATION,
+        CORRELATION_FORM,
         key("gap", COUNT, "Every how manieth frame may skip the delay; default 1."),
     ],
 };
@@ -156,10 +157,10 @@ static REORDER: Object = Object {
 static CORRUPT: Object = Object {
     what: "a corruption",
     keys: &[
-        needed("probability", PROBABILITY, "How likely it is."),
-        key("correlation", PROBABILITY, "Correlation of successive frames; default 0%."),
-        key("form", FORM, "What the correlation means; default markov."),
-        key("per", PER, "What the probability applies to; default frame."),
+        LIKELIHOOD,
+        CORRELATION,
+        CORRELATION_FORM,
+        APPLIES_TO,
         key(
             "bits",
             one(Scalar::Integer { min: 1, max: 64 }),
@@ -176,9 +177,9 @@ static LOSS: Object = Object {
     what: "a loss",
     keys: &[
         key("probability", PROBABILITY, "How likely it is."),
-        key("correlation", PROBABILITY, "Correlation of successive frames; default 0%."),
-        key("form", FORM, "What the correlation means; default markov."),
-        key("per", PER, "What the probability applies to; default frame."),
+        CORRELATION,
+        CORRELATION_FORM,
+        APPLIES_TO,
         key("gilbert_elliott", Shape::Object(&GILBERT_ELLIOTT), "Two states."),
         key("four_state", Shape::Object(&FOUR_STATE), "netem's four states."),
         key("burst", Shape::Object(&BURST), "ns-3's bursts."),
