@@ -30,6 +30,7 @@ f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 g='o=$1 n=$2 v=$3 a= c= j=0 t=0 s=
 exec 7>&1 <&8 >&9
 f() { printf "\036%s %s\037" $o "$1"; }
+for i in $v; do echo "$n p$$"; done >&3
 f armed
 d() {
 c=$p
@@ -63,7 +64,7 @@ p) f pong ;;
 *) f huh ;;
 esac
 done
-for i in $v; do echo "$n p$$"; done >&3
+for i in $v; do echo $n; done >&3
 [ $s ] || exit 125
 exec >&7 2>&1 3>&- 7>&- 8<&- 9>&- </dev/null
 unset -f f d
@@ -80,12 +81,13 @@ settle() {
 	k=
 }
 
-# Waits for what is said with the word $1: c and the number of a command that was started or died, so
-# that only its process reads the console. Notes processes (u) and statuses (r, of q) on the way.
+# Waits until the word $1 is said: c and the number of a command that was started or died, so that only
+# its process reads the console. Notes processes (u) and statuses (r, of q) on the way. What is said
+# when a command starts is short: each byte is read by itself, and the command waits meanwhile.
 hand() {
 	while read -r x y <&3; do
 		case $y in
-		p*) u=${y#p} ;;
+		p*) u=${y#p} && continue ;;
 		?*) r=$y q=$x ;;
 		esac
 		[ "$x" = "$1" ] && break
@@ -109,8 +111,8 @@ case $(ls -l /proc/$$/exe) in *busybox*) v="1 2 3 4" ;; esac
 			{
 				$s $h -c "$g" sh "$3" "c$2" "$v"
 				r=$?
-				echo "c$2 $r" >&3
 				printf '\036%s end %s\037' "$4" $r
+				echo "c$2 $r" >&3
 			} | cat >&9 3>&- 8<&- &
 			k=$!
 			hand "c$2"
