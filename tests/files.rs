@@ -20,6 +20,21 @@ fn wrong(place: &Place, text: impl AsRef<[u8]>) -> Ended {
 }
 
 #[test]
+fn a_file_may_come_through_a_pipe() {
+    let place = Place::new();
+    let check = |text: &str| {
+        let mut command = place.tapestry(&["validate", "/dev/stdin"]);
+        let (from, mut to) = std::io::pipe().expect("a pipe");
+        std::io::Write::write_all(&mut to, text.as_bytes()).expect("it fits the pipe");
+        drop(to);
+        command.stdin(from);
+        place.start(command).end()
+    };
+    check("name: piped\nnodes: { a: { kind: hub } }\n").expect(0);
+    check("name: piped\nnods: {}\n").expect(2).says(&["/dev/stdin", "nods", "2:1"]);
+}
+
+#[test]
 fn everything_wrong_comes_at_once_with_line_and_column() {
     let place = Place::new();
     let refused = wrong(

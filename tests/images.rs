@@ -39,6 +39,13 @@ fn boot_sector(said: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_name_that_would_leave_the_cache_is_wrong_usage() {
+    let place = Place::new();
+    image(&place, &["build", "--name", "../x"]).expect(2).says(&["`../x`", "letters"]);
+    image(&place, &["build", "--package", "No Package"]).expect(2).says(&["No Package"]);
+}
+
+#[test]
 fn wrong_imports_are_refused_and_right_ones_listed() {
     let place = Place::new();
     let disk = place.file("disk.img", boot_sector("hello"));

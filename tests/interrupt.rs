@@ -14,7 +14,7 @@ links:
   - { pair: [a, b], ipv4: 10.9.0.0/24 }
 tasks:
   - { name: short, run: { a: echo known } }
-  - { name: long, run: { a: sleep 1000 }, timeout: 2000s }
+  - { name: long, run: { a: echo begun; sleep 1000 }, timeout: 2000s }
   - { name: later, run: { a: echo never } }
 ";
 
@@ -27,6 +27,10 @@ fn ctrl_c_keeps_a_partial_run_that_says_so() {
         let place = Place::new();
         let mut run = place.begin(TWO_TASKS);
         run.wait_for_event("task-started", "long");
+        let printed = place.path("out/outputs/long.a.out");
+        run.wait_for("its first output", |_| {
+            std::fs::read(&printed).is_ok_and(|printed| printed == b"begun\n").then_some(())
+        });
         run.signal(signal);
         let ended = run.end().expect(130).says(&["ending the run"]);
         says(&ended.text(), &["INTERRUPTED: the results are partial"]);
@@ -37,7 +41,9 @@ fn ctrl_c_keeps_a_partial_run_that_says_so() {
         assert_eq!(long["state"], "interrupted", "{signal}: {long:#}");
         assert!(long["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{long:#}");
         let sleep = results.command("long", "a");
-        assert_eq!(sleep["command"], "sleep 1000", "{signal}: {sleep:#}");
+        assert_eq!(sleep["command"], "echo begun; sleep 1000", "{signal}: {sleep:#}");
+        assert_eq!(sleep["output"], "begun\n", "{signal}: {sleep:#}");
+        assert_eq!(sleep["output_file"], "outputs/long.a.out", "{signal}: {sleep:#}");
         assert_eq!(sleep["node"], "a", "{signal}: {sleep:#}");
         assert!(sleep["error"].is_string() && sleep["status"].is_null(), "{sleep:#}");
         assert_eq!(results.task("short")["state"], "ended", "{signal}");

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Place, have_program, have_root, script};
+use common::{Place, have_program, have_qemu, have_root, script};
 use nix::unistd::geteuid;
 
 /// In-process devices only: needs nothing of the machine.
@@ -59,6 +59,18 @@ fn images_that_are_not_there_are_told_with_the_command_that_makes_one() {
         "`../up` cannot name an image",
     ]);
     assert_eq!(refused.stderr.matches("elsewhere").count(), 1, "{}", refused.stderr);
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn a_nic_that_the_image_does_not_drive_is_wrong_usage() {
+    if !have_qemu() {
+        return;
+    }
+    let place = Place::new();
+    place.file("lab.yaml", "nodes: { g: { nic: e1000 }, h: {} }\nlinks: [{ pair: [g, h] }]\n");
+    let refused = place.call(&["run", "lab.yaml", "--out", "out"]).expect(2);
+    refused.says(&["`g`", "`debian`", "`e1000`", "--kernel generic"]);
     assert!(!place.path("out").exists());
 }
 

@@ -41,6 +41,13 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let interactive = std::io::stdin().is_terminal();
     if interactive {
         crate::tell!("connected to {}; leave with Ctrl-]", args.node);
+    } else {
+        crate::tell!(
+            "note: a node's terminal drops what comes before its shell reads; for scripts there is \
+             `tapestry exec {} {} COMMAND`",
+            args.run,
+            args.node
+        );
     }
     let raw = interactive.then(RawTerminal::enter).transpose()?;
     std::thread::spawn(move || {

@@ -85,7 +85,13 @@ pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
                 cache_dir: cache,
                 progress: &|step| crate::tell!("image {name}: {step}"),
             };
-            let image = image::build(&options)?;
+            let image = match image::build(&options) {
+                Ok(image) => image,
+                Err(error) => {
+                    crate::tell!("error: {error}");
+                    return Ok(if error.is_usage() { USAGE } else { FAILED });
+                }
+            };
             crate::say!(
                 "image {} ready: {}, built {}",
                 image.name,

@@ -10,7 +10,7 @@ use tapestry_guests::schedule;
 use tapestry_lab::awake::CoresAwake;
 use tapestry_lab::control;
 use tapestry_lab::lab::{Captures, LabOptions};
-use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
+use tapestry_lab::refuse::{Refusal, refusals, settle_attachments, virtual_time_refusals};
 use tapestry_lab::results::{Outcome, Results};
 use tapestry_lab::run::{RunSpec, run};
 use tapestry_lab::rundir::{RunDir, RunDirError};
@@ -137,10 +137,13 @@ impl Args {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
-    let topology = match args.file.load() {
+    let mut topology = match args.file.load() {
         Ok(topology) => topology,
         Err(code) => return Ok(code),
     };
+    if settle_attachments(&mut topology) && !args.quiet && !args.json {
+        crate::tell!("/dev/net/tun does not open: virtual machines attach by socket");
+    }
     let options = args.options();
     let refusals = match args.time {
         Time::Realtime => refusals(&topology, &options),
@@ -157,8 +160,12 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         Ok(dir) => dir,
         Err(error) => {
             crate::tell!("error: {error}");
-            let wrong_usage =
-                matches!(error, RunDirError::NotEmpty { .. } | RunDirError::Create { .. });
+            let wrong_usage = matches!(
+                error,
+                RunDirError::NotEmpty { .. }
+                    | RunDirError::InUse { .. }
+                    | RunDirError::Create { .. }
+            );
             return Ok(if wrong_usage { USAGE } else { FAILED });
         }
     };

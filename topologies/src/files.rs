@@ -75,6 +75,8 @@ impl Files {
     fn load_file(&mut self, problems: &mut Problems, path: &Path, name: &str, at: Option<Span>) {
         let canonical = match path.canonicalize() {
             Ok(canonical) => canonical,
+            // A pipe, as /dev/stdin may be, has no other name.
+            Err(_) if path.exists() => path.to_owned(),
             Err(error) => return self.fail(problems, at, format!("cannot read `{name}`: {error}")),
         };
         if let Some(first) = self.open.iter().position(|(open, _)| *open == canonical) {

@@ -190,8 +190,8 @@ pub(crate) static NODE: Object = Object {
         only(
             QEMU,
             "attach",
-            one(Scalar::Word(&["tap-bridge", "socket"])),
-            "How the guest's NICs reach the emulator; default tap-bridge.",
+            one(Scalar::Word(&["auto", "tap-bridge", "socket"])),
+            "How the guest's NICs reach the emulator; default auto.",
         ),
         only(QEMU, "kernel_args", TEXT, "Words appended to the kernel command line."),
         only(QEMU, "extra_args", TEXTS, "Arguments appended to QEMU's command line as they are."),

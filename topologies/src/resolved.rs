@@ -210,6 +210,8 @@ pub enum NicModel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
+    /// `TapBridge` where `/dev/net/tun` opens, else `Socket`.
+    Auto,
     /// QEMU's TAP and ours, joined by a kernel bridge in the lab's namespace.
     TapBridge,
     /// A datagram socketpair: no TAP, no privilege.

@@ -37,7 +37,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((topology.name.as_str(), topology.seed, topology.time_limit), ("net", 1, None));
     assert_eq!(topology.sync, SyncPolicy::BestEffort);
     let NodeKind::Qemu(qemu) = &topology.nodes[0].kind else { panic!("qemu is the default") };
-    assert_eq!((qemu.accel, qemu.attach, qemu.vcpus), (Accel::Auto, Attach::TapBridge, 1));
+    assert_eq!((qemu.accel, qemu.attach, qemu.vcpus), (Accel::Auto, Attach::Auto, 1));
     assert_eq!(
         (qemu.image.as_str(), qemu.machine.as_str(), qemu.os.as_str()),
         ("debian", "pc", "")

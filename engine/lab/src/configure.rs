@@ -19,7 +19,8 @@ pub fn script(topology: &Topology, node: usize) -> String {
     let mut out = String::from("set -e\n");
     let _ = writeln!(out, "hostname {}", quote(&node.hostname));
     let hosts = hosts(&known_hosts(topology), node);
-    let _ = writeln!(out, "mkdir -p /etc; cat > /etc/hosts <<'END_OF_HOSTS'\n{hosts}END_OF_HOSTS");
+    let _ = writeln!(out, "mkdir -p /etc; hostname > /etc/hostname");
+    let _ = writeln!(out, "cat > /etc/hosts <<'END_OF_HOSTS'\n{hosts}END_OF_HOSTS");
     out.push_str("ip link set dev lo up\n");
     if !node.interfaces.is_empty() {
         out.push_str(FIND);

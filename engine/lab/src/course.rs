@@ -36,10 +36,11 @@ pub(crate) struct Known {
 impl Known {
     /// Notes the task that was under way when the run was ended, at this time of it, and those that
     /// it did not come to.
-    pub(crate) fn cut_short(&mut self, topology: &Topology, now: Duration) {
+    pub(crate) fn cut_short(&mut self, topology: &Topology, now: Duration, dir: &RunDir) {
         if let Some((task, begun)) = self.current.take() {
             let nodes = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>();
-            self.tasks.push(TaskReport::interrupted(&task, now.saturating_sub(begun), &nodes));
+            let lasted = now.saturating_sub(begun);
+            self.tasks.push(TaskReport::interrupted(&task, lasted, &nodes, dir.path()));
         }
         let left = topology.tasks.get(self.tasks.len()..).unwrap_or_default();
         self.tasks.extend(left.iter().map(|task| TaskReport::not_run(&task.name)));

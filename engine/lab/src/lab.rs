@@ -12,13 +12,14 @@ use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, Image, StoreError};
 use tapestry_guests::os::{self, Os};
+use tapestry_guests::qemu;
 use tapestry_guests::shell::RunOptions;
 use tapestry_guests::task::{HostShell, run_on_host};
 use tapestry_realtime::{
     CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, IoChoice,
     Snapshot, SpinPolicy, StartError, WallClock,
 };
-use tapestry_topologies::resolved::{NodeIndex, NodeKind, Qemu, Topology};
+use tapestry_topologies::resolved::{Node, NodeIndex, NodeKind, Qemu, Topology};
 use tokio::sync::Semaphore;
 
 use crate::assemble::{AssembleError, Assembly, assemble};
@@ -51,6 +52,9 @@ pub enum LabError {
         /// Why.
         source: AccelError,
     },
+    /// A node's machine cannot have such NICs, or its image does not drive them.
+    #[error(transparent)]
+    Nics(Box<qemu::StartError>),
     /// A node asks for an operating system table nobody knows.
     #[error("node {node}: there is no operating system table {os:?}; known: {known}")]
     Os {
@@ -176,12 +180,15 @@ pub type Acceleration = Option<String>;
 /// The image of a virtual machine, and how to log in to it: as the file says, else as the image
 /// does, which knows what is in it.
 pub(crate) fn ingredients(
-    node: &str,
+    node: &Node,
     qemu: &Qemu,
     cache: &Path,
 ) -> Result<(Image, &'static Os), LabError> {
+    let (node, nics) = (&node.name, node.interfaces.len());
     let image = image::find(cache, &qemu.image)
         .map_err(|source| LabError::Image { node: node.to_owned(), source })?;
+    qemu::check_nics(node, &qemu.machine, qemu.nic, nics, &image)
+        .map_err(|wrong| LabError::Nics(Box::new(wrong)))?;
     let name = if qemu.os.is_empty() { &image.os } else { &qemu.os };
     let os = os::find(name).ok_or_else(|| LabError::Os {
         node: node.to_owned(),
@@ -205,7 +212,7 @@ pub async fn prepare(
         let name = || node.name.clone();
         let cache =
             image::cache_dir().map_err(|source| LabError::Image { node: name(), source })?;
-        let (image, os) = ingredients(&node.name, qemu, &cache)?;
+        let (image, os) = ingredients(node, qemu, &cache)?;
         let (accel, why) = accel::resolve(qemu.accel, &image, &cache)
             .await
             .map_err(|source| LabError::Accel { node: name(), source })?;

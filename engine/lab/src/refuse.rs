@@ -182,17 +182,18 @@ fn captures(topology: &Topology, options: &LabOptions, found: &mut Vec<Refusal>)
     }
 }
 
-/// Each image that is not there, once.
+/// Each image that is not there or does not fit, once.
 fn images(topology: &Topology, found: &mut Vec<Refusal>) {
     let cache = image::cache_dir();
     let mut seen = HashSet::new();
     for node in &topology.nodes {
         let NodeKind::Qemu(qemu) = &node.kind else { continue };
-        if !seen.insert((&qemu.image, &qemu.os)) {
+        let nics = (&qemu.machine, format!("{:?}", qemu.nic), node.interfaces.len());
+        if !seen.insert((&qemu.image, &qemu.os, nics)) {
             continue;
         }
         let wrong = match &cache {
-            Ok(cache) => ingredients(&node.name, qemu, cache).err(),
+            Ok(cache) => ingredients(node, qemu, cache).err(),
             Err(_) => image::cache_dir()
                 .err()
                 .map(|source| LabError::Image { node: node.name.clone(), source }),
@@ -238,6 +239,25 @@ fn forwarder(topology: &Topology, program: &str, found: &mut Vec<Refusal>) {
     }
 }
 
+fn open_tun() -> io::Result<std::fs::File> {
+    std::fs::File::options().read(true).write(true).open("/dev/net/tun")
+}
+
+/// Settles how virtual machines attach that leave it open: by TAP and bridge where `/dev/net/tun`
+/// opens, else by socket. Returns whether there are such and it does not.
+pub fn settle_attachments(topology: &mut Topology) -> bool {
+    let open = topology.nodes.iter_mut().filter_map(|node| match &mut node.kind {
+        NodeKind::Qemu(qemu) if qemu.attach == Attach::Auto => Some(&mut qemu.attach),
+        _ => None,
+    });
+    let open: Vec<&mut Attach> = open.collect();
+    let sockets = !open.is_empty() && open_tun().is_err();
+    for attach in open {
+        *attach = if sockets { Attach::Socket } else { Attach::TapBridge };
+    }
+    sockets
+}
+
 /// Nodes whose interfaces are TAPs, where none can be made.
 fn taps(topology: &Topology, found: &mut Vec<Refusal>) {
     let mut netns = false;
@@ -253,8 +273,7 @@ fn taps(topology: &Topology, found: &mut Vec<Refusal>) {
     if nodes.is_empty() {
         return;
     }
-    let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
-    if let Err(source) = tun {
+    if let Err(source) = open_tun() {
         /// More names would hide the advice behind them.
         const NAMED: usize = 5;
         let more = nodes.len().saturating_sub(NAMED);

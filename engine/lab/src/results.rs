@@ -3,10 +3,12 @@
 //! Figures measured by the wall clock stand in `wall` objects, so that two runs in virtual time
 //! with one seed can be compared byte for byte without them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use tapestry_guests::task::output_file_name;
 use tapestry_topologies::resolved::{Command, Task, Topology};
 
 use crate::host::{HostFacts, HostUsage};
@@ -175,20 +177,25 @@ pub enum TaskState {
 }
 
 impl TaskReport {
-    /// Of a task that the end of the run cut short after `lasted`; `nodes` are the names of all.
-    pub fn interrupted(task: &Task, lasted: Duration, nodes: &[&str]) -> Self {
-        let command = |command: &Command| CommandReport {
-            name: command.name.clone(),
-            node: nodes.get(command.node).copied().unwrap_or_default().to_owned(),
-            command: command.text.clone(),
-            background: command.background,
-            status: None,
-            error: Some("the run ended before it did".to_owned()),
-            start_seconds: None,
-            seconds: None,
-            output: String::new(),
-            output_bytes: 0,
-            output_file: None,
+    /// Of a task that the end of the run cut short after `lasted`; `nodes` are the names of all,
+    /// `directory` the run's, whose `outputs/` holds what its commands had printed.
+    pub fn interrupted(task: &Task, lasted: Duration, nodes: &[&str], directory: &Path) -> Self {
+        let command = |command: &Command| {
+            let file = format!("outputs/{}", output_file_name(&task.name, &command.name));
+            let printed = std::fs::read(directory.join(&file)).unwrap_or_default();
+            CommandReport {
+                name: command.name.clone(),
+                node: nodes.get(command.node).copied().unwrap_or_default().to_owned(),
+                command: command.text.clone(),
+                background: command.background,
+                status: None,
+                error: Some("the run ended before its task did".to_owned()),
+                start_seconds: None,
+                seconds: None,
+                output_file: (!printed.is_empty()).then_some(file),
+                output: excerpt(String::from_utf8_lossy(&printed).into_owned()),
+                output_bytes: printed.len() as u64,
+            }
         };
         Self {
             ran: true,
@@ -211,6 +218,19 @@ impl TaskReport {
             commands: Vec::new(),
         }
     }
+}
+
+/// What `results.json` holds of a command's output: all of it, or its beginning and its end.
+pub(crate) fn excerpt(output: String) -> String {
+    /// `outputs/` has all of it.
+    const LONGEST_BYTES: usize = 64 << 10;
+    if output.len() <= LONGEST_BYTES {
+        return output;
+    }
+    let head = output.floor_char_boundary(LONGEST_BYTES / 2);
+    let tail = output.ceil_char_boundary(output.len() - LONGEST_BYTES / 2);
+    let left_out = tail - head;
+    format!("{}\n[… {left_out} bytes: see output_file …]\n{}", &output[..head], &output[tail..])
 }
 
 /// A command.

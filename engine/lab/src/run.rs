@@ -91,7 +91,7 @@ pub async fn run(
             std::process::exit(130);
         });
     }
-    known.lock().cut_short(&topology, events.time().elapsed());
+    known.lock().cut_short(&topology, events.time().elapsed(), &dir);
 
     let mut final_report = None;
     let is_foreign = lab.as_ref().is_some_and(Lab::is_foreign);

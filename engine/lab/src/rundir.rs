@@ -21,6 +21,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 
@@ -41,6 +42,12 @@ pub enum RunDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another run has just begun there.
+    #[error("{path} is being used by another run. Choose a new directory with --out DIR")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file of the run could not be written.
     #[error("cannot write {path}: {source}{}", hint(.source))]
     Write {
@@ -52,7 +59,7 @@ pub enum RunDirError {
     /// There is no such run.
     #[error(
         "there is no run {name:?}: neither a run directory of that path nor one in {root}. \
-         `ls {root}` lists runs"
+         `ls {root}` lists runs; one begun with --out is named by its path"
     )]
     NoRun {
         /// What the user said.
@@ -114,13 +121,7 @@ impl RunDir {
         };
         let path = fs::canonicalize(&path)
             .map_err(|source| RunDirError::Create { path: path.clone(), source })?;
-        // The lock appears held and marked.
-        let (lock_path, partial) = (path.join(LOCK), path.join(format!("{LOCK}{PARTIAL}")));
-        let write = |source| RunDirError::Write { path: lock_path.clone(), source };
-        let lock = File::create(&partial).map_err(write)?;
-        let mut lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| write(io::Error::from(errno)))?;
-        writeln!(lock, "{MARK}").and_then(|()| fs::rename(&partial, &lock_path)).map_err(write)?;
+        let lock = lock_of(&path)?;
         drop(birth);
         for sub in SUBDIRECTORIES {
             let sub = path.join(sub);
@@ -173,6 +174,20 @@ impl RunDir {
     pub fn release(self) {
         let _ = fs::remove_file(self.path.join(LOCK));
     }
+}
+
+/// The lock of a run that begins in this directory; it appears held and marked.
+fn lock_of(path: &Path) -> Result<Flock<File>, RunDirError> {
+    let (lock_path, partial) = (path.join(LOCK), path.join(format!("{LOCK}{PARTIAL}")));
+    let write = |source| RunDirError::Write { path: lock_path.clone(), source };
+    let lock = File::create(&partial).map_err(write)?;
+    let mut lock =
+        Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => RunDirError::InUse { path: path.to_owned() },
+            errno => write(errno.into()),
+        })?;
+    writeln!(lock, "{MARK}").and_then(|()| fs::rename(&partial, &lock_path)).map_err(write)?;
+    Ok(lock)
 }
 
 /// `events.jsonl`. A write that fails is remembered and reported once at the end: the lab goes on.

@@ -14,10 +14,7 @@ use tokio::time::Instant;
 use crate::changes::agenda::Agenda;
 use crate::lab::Lab;
 use crate::node::RunningNode;
-use crate::results::{CommandReport, MetricValue, TaskReport, TaskState};
-
-/// Output of a command that `results.json` holds itself; `outputs/` has all of it.
-const OUTPUT_IN_RESULTS: usize = 64 << 10;
+use crate::results::{CommandReport, MetricValue, TaskReport, TaskState, excerpt};
 
 /// Longest wait for the last frames of sources to leave the links; traffic may never end.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
@@ -239,19 +236,6 @@ fn report(start_ns: u64, command: CommandOutcome) -> CommandReport {
     } else {
         Some(format!("expected status {}", command.expect_status.unwrap_or(0)))
     };
-    let text = command.output.to_text();
-    let output = if text.len() > OUTPUT_IN_RESULTS {
-        let (head, tail) = (OUTPUT_IN_RESULTS / 2, text.len() - OUTPUT_IN_RESULTS / 2);
-        let (head, tail) = (text.floor_char_boundary(head), text.ceil_char_boundary(tail));
-        format!(
-            "{}\n[… {} bytes: see output_file …]\n{}",
-            &text[..head],
-            tail - head,
-            &text[tail..]
-        )
-    } else {
-        text
-    };
     CommandReport {
         output_file: (command.output_bytes > 0).then(|| format!("outputs/{}", command.file_name())),
         name: command.name,
@@ -262,7 +246,7 @@ fn report(start_ns: u64, command: CommandOutcome) -> CommandReport {
         error,
         start_seconds: command.start_ns.map(|at| seconds(at.saturating_sub(start_ns))),
         seconds: command.start_ns.zip(command.end_ns).map(|(from, to)| seconds(to - from)),
-        output,
+        output: excerpt(command.output.to_text()),
         output_bytes: command.output_bytes,
     }
 }

@@ -61,7 +61,8 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     let workers = if config.workers == 0 { cores() } else { config.workers };
     let placement = spread(&shapes, devices.len(), workers);
 
-    let count = placement.iter().max().map_or(0, |most| most + 1);
+    // Devices without links are the first worker's.
+    let count = placement.iter().max().map_or(usize::from(!devices.is_empty()), |most| most + 1);
     let mut drafts: Vec<Draft> = (0..count).map(|_| Draft::new(settings.streams)).collect();
     let mut taps = DevicePorts(vec![None; devices.len()]);
     let mut meters = Vec::new();
@@ -72,14 +73,9 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     let mut placed_devices = Vec::with_capacity(devices.len());
     for (device, place) in devices.into_iter().zip(taps.0) {
         let name = device.name.clone();
-        let place = match place {
-            None => None,
-            Some((worker, ports)) => {
-                let builder = &mut drafts[worker].builder;
-                Some((worker, device.build(builder, &ports)?))
-            }
-        };
-        placed_devices.push(PlacedDevice { name, place });
+        let (worker, ports) = place.unwrap_or_default();
+        let id = device.build(&mut drafts[worker].builder, &ports)?;
+        placed_devices.push(PlacedDevice { name, place: (worker, id) });
     }
     let (report, failure) = watch::channel(None);
     let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();

@@ -148,7 +148,8 @@ pub(crate) struct Placed {
 /// Where an in-process device is; nowhere if it has no links.
 pub(crate) struct PlacedDevice {
     pub(crate) name: String,
-    pub(crate) place: Option<(usize, DeviceId)>,
+    /// Its worker, and its number there.
+    pub(crate) place: (usize, DeviceId),
 }
 
 /// A command on an in-process host. Dropping it lets the command go on unheard.
@@ -185,11 +186,11 @@ impl HostCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HostCommandError {
-    /// The device has no links, so no worker runs it, or there is no such device.
-    #[error("node `{node}` has no links, so nothing runs its commands; attach it to a link")]
-    NoWorker {
-        /// The node.
-        node: String,
+    /// There are not as many devices.
+    #[error("there is no in-process node {device}, counted from 0 in the order they were given")]
+    NoDevice {
+        /// The index.
+        device: usize,
     },
     /// The device is a bridge or hub.
     #[error("node `{node}`: {source}")]
@@ -327,8 +328,8 @@ impl DataPlane {
 
     /// The worker of a device, and its number there.
     fn place(&self, device: usize) -> Result<(usize, DeviceId), HostCommandError> {
-        let place = self.devices.get(device).and_then(|device| device.place);
-        place.ok_or_else(|| HostCommandError::NoWorker { node: self.device_name(device) })
+        let known = self.devices.get(device).map(|known| known.place);
+        known.ok_or(HostCommandError::NoDevice { device })
     }
 
     /// Starts a command on the host with this index among [`DataPlaneConfig::devices`].

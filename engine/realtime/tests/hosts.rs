@@ -58,8 +58,10 @@ fn commands_run_in_real_time() {
     let endpoints = vec![EndpointSpec::device("n1:eth0", 0), EndpointSpec::device("n2:eth0", 1)];
     let switch =
         DeviceSpec { name: "sw".into(), kind: DeviceKind::Bridge(BridgeConfig::default()) };
-    let plane =
-        start(SimTime::from_millis(2), endpoints, vec![host("n1", 1), host("n2", 2), switch]);
+    let alone = HostConfig { name: "alone".into(), ..HostConfig::default() };
+    let alone = DeviceSpec { name: "alone".into(), kind: DeviceKind::Host(Box::new(alone)) };
+    let nodes = vec![host("n1", 1), host("n2", 2), switch, alone];
+    let plane = start(SimTime::from_millis(2), endpoints, nodes);
     let (status, text) = finish(plane.start_command(0, "ping -c 3 -i 0.01 10.9.0.2").unwrap());
     assert_eq!(status, 0, "{text}");
     // Twice the delay; events know when they were due, so lateness does not add up.
@@ -68,7 +70,12 @@ fn commands_run_in_real_time() {
     server.stop();
     assert_eq!(finish(server).0, 0);
     let error = plane.start_command(2, "true").unwrap_err();
-    assert_eq!(error, HostCommandError::NoWorker { node: "sw".into() });
+    assert!(matches!(&error, HostCommandError::NoHost { node, .. } if node == "sw"), "{error}");
+    // A node without links has a worker all the same.
+    let (status, text) = finish(plane.start_command(3, "ping -c 1 127.0.0.1").unwrap());
+    assert!(status == 0 && text.contains("1 received"), "{text}");
+    let error = plane.start_command(4, "true").unwrap_err();
+    assert_eq!(error, HostCommandError::NoDevice { device: 4 });
 }
 
 fn tool(name: &str, arguments: &str) -> Command {

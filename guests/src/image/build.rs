@@ -109,6 +109,17 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    /// Whether what was asked for is at fault, not the machine.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Name { .. })
+                | Self::Apt(AptError::Unknown { .. } | AptError::Name { .. })
+        )
+    }
+}
+
 /// Changes whenever the same packages would make a different image.
 const RECIPE: &str = "6";
 
@@ -165,7 +176,10 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
         SHELL,
         &extra.join(" "),
     ]);
-    let present = store::find(cache, &options.name).ok().filter(|image| image.request == request);
+    // One of before the sizes of files were noted may be cut.
+    let present = store::find(cache, &options.name)
+        .ok()
+        .filter(|image| image.request == request && !image.file_bytes.is_empty());
     if let Some(image) = &present
         && !options.refresh
     {
@@ -217,7 +231,7 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
         archive::compress(&plain, file)
     })?;
     let place = store::keep(cache, &output, &content)?;
-    let image = Image {
+    let mut image = Image {
         name: options.name.clone(),
         boot: Boot {
             kernel: Some(place.join("kernel")),
@@ -232,9 +246,10 @@ pub fn build(options: &BuildOptions<'_>) -> Result<Image, ImageError> {
         extra_packages: extra,
         built: store::now(),
         hash: content,
+        file_bytes: Vec::new(),
         request,
     };
-    store::publish(cache, &image)?;
+    store::publish(cache, &mut image)?;
     Ok(image)
 }
 

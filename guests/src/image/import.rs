@@ -119,7 +119,7 @@ pub fn import(options: &ImportOptions, cache: &Path) -> Result<Image, ImportErro
         disk: format.map(|format| Disk { path: place.join("disk"), format }),
     };
     let default_args = if boot.kernel.is_some() { "console=ttyS0 panic=-1" } else { "" };
-    let image = Image {
+    let mut image = Image {
         name: name.clone(),
         kernel_args: options.kernel_args.clone().unwrap_or_else(|| default_args.into()),
         os: options.os.clone(),
@@ -131,8 +131,9 @@ pub fn import(options: &ImportOptions, cache: &Path) -> Result<Image, ImportErro
         built: store::now(),
         hash,
         request: String::new(),
+        file_bytes: Vec::new(),
     };
-    store::publish(cache, &image)?;
+    store::publish(cache, &mut image)?;
     Ok(image)
 }
 

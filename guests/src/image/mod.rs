@@ -70,6 +70,9 @@ pub struct Image {
     pub built: String,
     /// SHA-256 over what it was made from, in hexadecimal.
     pub hash: String,
+    /// Bytes of each file of [`Boot`], in its order: a file that was cut is found out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_bytes: Vec<u64>,
     /// SHA-256 over what was asked for; equal requests need no new build.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,

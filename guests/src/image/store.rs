@@ -3,7 +3,8 @@
 //! Layout: `images/NAME.json`, `store/HASH/…`, `debs/*.deb`, `lock`. Files of the store appear by
 //! renaming a finished directory, an image by renaming its JSON file over the old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,18 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of an image is not as long as it was.
+    #[error("`{}` of image `{name}` has {found} bytes and had {expected}; build or import it again", path.display())]
+    Cut {
+        /// The image.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        found: u64,
+        /// Its bytes when the image was made.
+        expected: u64,
+    },
     /// A file could not be handled.
     #[error("cannot {action} `{}`: {source}; check space and permissions", path.display())]
     Io {
@@ -95,15 +108,23 @@ pub fn list(cache: &Path) -> Result<Vec<Image>, StoreError> {
     Ok(images)
 }
 
-/// The image of that name, with all its files there.
+/// The image of that name, with all its files there and as long as they were.
 pub fn find(cache: &Path, name: &str) -> Result<Image, StoreError> {
     check_name(name)?;
     let Some(image) = read(cache, name)? else {
         return Err(StoreError::Unknown { name: name.into(), known: names(cache)? });
     };
-    for path in files(&image) {
-        if !path.is_file() {
-            return Err(StoreError::Lacks { name: name.into(), path: path.into() });
+    for (index, path) in files(&image).into_iter().enumerate() {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        let found = match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            _ => return Err(StoreError::Lacks { name, path }),
+        };
+        match image.file_bytes.get(index) {
+            Some(&expected) if expected != found => {
+                return Err(StoreError::Cut { name, path, found, expected });
+            }
+            _ => {}
         }
     }
     Ok(image)
@@ -155,11 +176,14 @@ pub(super) fn scratch(cache: &Path) -> Result<tempfile::TempDir, StoreError> {
 
 /// Moves a finished directory into the store and returns its place. The caller holds the lock.
 ///
-/// A directory that is there already has the same content and stays.
+/// A directory that is there already has the same content and stays, unless its files were cut.
 pub(super) fn keep(cache: &Path, scratch: &Path, hash: &str) -> Result<PathBuf, StoreError> {
     let store = cache.join("store");
     fs::create_dir_all(&store).map_err(failed("make", &store))?;
     let place = store.join(hash);
+    if place.is_dir() && sizes(&place)? != sizes(scratch)? {
+        fs::remove_dir_all(&place).map_err(failed("remove", &place))?;
+    }
     if !place.is_dir() {
         sync_files(scratch)?;
         fs::rename(scratch, &place).map_err(failed("make", &place))?;
@@ -167,8 +191,25 @@ pub(super) fn keep(cache: &Path, scratch: &Path, hash: &str) -> Result<PathBuf, 
     Ok(place)
 }
 
+/// Bytes of each file in a directory, by name.
+fn sizes(directory: &Path) -> Result<BTreeMap<OsString, u64>, StoreError> {
+    let read = || -> io::Result<_> {
+        let mut sizes = BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            sizes.insert(entry.file_name(), entry.metadata()?.len());
+        }
+        Ok(sizes)
+    };
+    read().map_err(failed("read", directory))
+}
+
 /// Makes an image visible, replacing one of the same name. The caller holds the lock.
-pub(super) fn publish(cache: &Path, image: &Image) -> Result<(), StoreError> {
+pub(super) fn publish(cache: &Path, image: &mut Image) -> Result<(), StoreError> {
+    let bytes = |path: &Path| fs::metadata(path).map(|metadata| metadata.len());
+    let bytes = |path: &Path| bytes(path).map_err(failed("read", path));
+    image.file_bytes = files(image).into_iter().map(bytes).collect::<Result<_, _>>()?;
+
     let directory = cache.join("images");
     fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
     let path = description(cache, &image.name);

@@ -214,6 +214,23 @@ fn an_image_whose_file_is_gone_says_which() {
 }
 
 #[test]
+fn an_image_whose_file_was_cut_says_which_and_how_much() {
+    let cache = cache();
+    let image = import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    let kernel = image.boot.kernel.expect("a kernel");
+    let whole = fs::metadata(&kernel).expect("there").len();
+    let file = fs::File::options().write(true).open(&kernel).expect("opened");
+    file.set_len(whole / 2).expect("cut");
+    let error = find(cache.path(), "mine").expect_err("cut").to_string();
+    for part in [&kernel.display().to_string(), &whole.to_string(), "again"] {
+        assert!(error.contains(part), "{error}");
+    }
+    // The same file again mends it, though a directory for this content is there.
+    import(&options(cache.path(), "mine"), cache.path()).expect("imported");
+    find(cache.path(), "mine").expect("whole");
+}
+
+#[test]
 fn names_never_leave_the_cache() {
     let cache = cache();
     for name in ["", ".", "..", "../x", "a/b", "-x", "a b", "ä", &"x".repeat(101)] {

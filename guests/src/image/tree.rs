@@ -3,6 +3,7 @@
 //! Paths are relative, without `./`, with `/usr` merged as Debian does: `bin/x` is `usr/bin/x`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -100,7 +101,7 @@ pub(super) fn unpack(deb: &Path) -> Result<Tree, UnpackError> {
     // dpkg-deb writes a few lines at most, so it never blocks on them while we read the archive.
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        return Err(failed(first_lines(&output.stderr)));
     }
     tree.map_err(|error| failed(error.to_string()))
 }
@@ -117,7 +118,20 @@ pub(super) fn extract(deb: &Path, directory: &Path) -> Result<(), UnpackError> {
     if output.status.success() {
         return Ok(());
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    Err(failed(first_lines(&output.stderr)))
+}
+
+/// What a program said, in a length that a person reads: on a full disk tar names each file.
+fn first_lines(said: &[u8]) -> String {
+    const LINES: usize = 3;
+    let said = String::from_utf8_lossy(said);
+    let mut lines = said.trim().lines();
+    let mut text = lines.by_ref().take(LINES).collect::<Vec<_>>().join("\n");
+    let more = lines.count();
+    if more > 0 {
+        let _ = write!(text, "\n… and {more} more lines");
+    }
+    text
 }
 
 fn read_tar(from: impl Read) -> io::Result<Tree> {

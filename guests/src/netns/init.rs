@@ -66,7 +66,7 @@ fn helper(spec: &NodeSpec) -> Result<ExitCode, String> {
     match unsafe { fork() }.map_err(|errno| format!("cannot fork: {errno}"))? {
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-            match process_one(own, &spec.hosts) {
+            match process_one(own, &spec.hostname, &spec.hosts) {
                 Ok(code) => Ok(code),
                 Err(reason) => Err(reason),
             }
@@ -82,14 +82,16 @@ fn helper(spec: &NodeSpec) -> Result<ExitCode, String> {
 }
 
 /// Process 1 of the node: starts the shell and reaps whoever is left without a parent.
-fn process_one(helper: Pid, hosts: &str) -> Result<ExitCode, String> {
+fn process_one(helper: Pid, hostname: &str, hosts: &str) -> Result<ExitCode, String> {
     // The number by which the lab knows this process is that of the outer PID namespace.
     let outer = fs::read_link("/proc/self")
         .ok()
         .and_then(|link| link.to_str()?.parse().ok())
         .unwrap_or(helper.as_raw().cast_unsigned());
     let view = enter_private_view().map_err(|error| error.to_string())?;
-    fs::write("/etc/hosts", hosts).map_err(|error| format!("cannot write /etc/hosts: {error}"))?;
+    for (file, text) in [("/etc/hosts", hosts), ("/etc/hostname", &format!("{hostname}\n"))] {
+        fs::write(file, text).map_err(|error| format!("cannot write {file}: {error}"))?;
+    }
     let shell = Command::new("/bin/sh")
         .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())

@@ -171,7 +171,7 @@ impl Guest {
     /// QEMU gets a process group of its own, so Ctrl-C at the terminal does not reach it. If this
     /// future is dropped the process is killed.
     pub async fn start(spec: GuestSpec) -> Result<Self, StartError> {
-        check_nics(&spec)?;
+        check_nics(&spec.node, &spec.machine, spec.nic, spec.nics.len(), &spec.image)?;
         let node = spec.node.clone();
         let spawn_error = |source| StartError::Spawn { node: node.clone(), source };
         let (console, console_far) = UnixStream::pair().map_err(spawn_error)?;
@@ -385,30 +385,36 @@ fn blocking(stream: UnixStream) -> io::Result<OwnedFd> {
     Ok(stream.into())
 }
 
-fn check_nics(spec: &GuestSpec) -> Result<(), StartError> {
-    let error = |reason| Err(StartError::Nic { node: spec.node.clone(), reason });
-    let (nic, count) = (spec.nic, spec.nics.len());
+/// Whether a machine with this image can have so many NICs of a model; the error names `node`.
+pub fn check_nics(
+    node: &str,
+    machine: &str,
+    nic: NicModel,
+    count: usize,
+    image: &Image,
+) -> Result<(), StartError> {
+    let error = |reason| Err(StartError::Nic { node: node.to_owned(), reason });
     if count == 0 {
         return Ok(());
     }
-    if !command_line::has_pci(&spec.machine) && nic != NicModel::Virtio {
+    if !command_line::has_pci(machine) && nic != NicModel::Virtio {
         return error(format!(
             "machine `{}` has no PCI bus, so NIC model `{}` does not fit; use `virtio`, or machine `pc`",
-            spec.machine,
+            machine,
             nic_word(nic)
         ));
     }
     if count > MAX_PCI_NICS {
         return error(format!("{count} NICs do not fit into one guest; at most {MAX_PCI_NICS} do"));
     }
-    if let Some(nics) = &spec.image.nics
+    if let Some(nics) = &image.nics
         && !nics.contains(&nic)
     {
         let known: Vec<_> = nics.iter().map(|nic| nic_word(*nic)).collect();
         return error(format!(
             "image `{}` has no driver for NIC model `{}` (it has: {}); \
              build one that has with `tapestry image build --kernel generic --name NAME`",
-            spec.image.name,
+            image.name,
             nic_word(nic),
             known.join(", ")
         ));

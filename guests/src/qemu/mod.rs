@@ -22,7 +22,7 @@ mod tsc;
 
 pub use command_line::{BackendConfig, MAX_PCI_NICS, NicConfig, QemuConfig, command_line};
 pub use exit::{Exit, ExitReason};
-pub use guest::{Backend, Guest, GuestSpec, Nic, StartError, Terminal};
+pub use guest::{Backend, Guest, GuestSpec, Nic, StartError, Terminal, check_nics};
 pub use qmp::{Command as QmpCommand, Event, Qmp, QmpError, Status, Version};
 
 /// The oldest QEMU that works: the first with the `dgram` network back end.

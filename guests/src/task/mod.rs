@@ -26,6 +26,6 @@ mod seat;
 
 pub use host::{HostEvent, HostProcess, HostShell, run_on_host};
 pub use metrics::{MetricError, take, take_all};
-pub use outcome::{CommandOutcome, MetricValue, TaskError, TaskOutcome};
+pub use outcome::{CommandOutcome, MetricValue, TaskError, TaskOutcome, output_file_name};
 pub use ready::pattern as ready_pattern;
 pub use runner::{TaskEvent, TaskRunner};

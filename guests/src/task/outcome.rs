@@ -124,7 +124,7 @@ impl CommandOutcome {
 
     /// Name of the file among the outputs that takes all it writes.
     pub fn file_name(&self) -> String {
-        format!("{}.{}.out", self.task, self.name).replace('/', "_")
+        output_file_name(&self.task, &self.name)
     }
 
     /// Whether it ended as expected, or was stopped as intended.
@@ -247,4 +247,9 @@ fn as_message<S: Serializer, E: std::error::Error>(
         Some(error) => serializer.serialize_str(&error.to_string()),
         None => serializer.serialize_none(),
     }
+}
+
+/// Name of the file among the outputs that takes all that a command of a task writes.
+pub fn output_file_name(task: &str, command: &str) -> String {
+    format!("{task}.{command}.out").replace('/', "_")
 }

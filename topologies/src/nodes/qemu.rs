@@ -32,7 +32,8 @@ pub(super) fn qemu(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Qemu {
     };
     let attach = match word("attach").as_deref() {
         Some("socket") => Attach::Socket,
-        _ => Attach::TapBridge,
+        Some("tap-bridge") => Attach::TapBridge,
+        _ => Attach::Auto,
     };
     Qemu {
         image,

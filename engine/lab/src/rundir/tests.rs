@@ -87,6 +87,22 @@ fn out_must_be_new_or_empty_and_possible() {
 }
 
 #[test]
+fn two_runs_never_begin_in_one_directory() {
+    let root = tempfile::tempdir().unwrap();
+    // The other has opened its lock, and has not yet given it its name.
+    let partial = root.path().join(format!("{LOCK}{PARTIAL}"));
+    let other = |path: &Path| {
+        let lock = File::create(path).unwrap();
+        Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap()
+    };
+    let lock = other(&partial);
+    let error = lock_of(root.path()).unwrap_err();
+    assert!(matches!(&error, RunDirError::InUse { path } if path == root.path()), "{error}");
+    drop(lock);
+    lock_of(root.path()).unwrap();
+}
+
+#[test]
 fn a_failed_write_leaves_no_file_that_passes_for_a_result() {
     struct Unwritable;
     impl Serialize for Unwritable {

@@ -109,7 +109,7 @@ pub async fn run(
         }
     }
     let mut known = known.into_inner();
-    known.cut_short(topology, events.time().elapsed());
+    known.cut_short(topology, events.time().elapsed(), &dir);
     if known.ready_seconds.is_none() {
         verdict.state = Trust::Invalid;
         verdict.reasons.push("the simulation did not start: nothing was measured".to_owned());

@@ -30,6 +30,7 @@ fn bare_image() -> Image {
         built: String::new(),
         hash: String::new(),
         request: String::new(),
+        file_bytes: Vec::new(),
     }
 }
 
