@@ -103,3 +103,12 @@ pub(crate) fn own(value: impl IntoRawFd) -> OwnedFd {
     // SAFETY: `into_raw_fd` hands over the ownership of an open descriptor, by its contract.
     unsafe { OwnedFd::from_raw_fd(value.into_raw_fd()) }
 }
+
+/// Has the kernel put pages together that are in use (Linux 6.1); it is only a wish.
+pub(crate) fn use_huge_pages(memory: &mut [u8]) {
+    /// `MADV_COLLAPSE`, which `libc` does not have.
+    const COLLAPSE: libc::c_int = 25;
+    // SAFETY: the range is ours alone, and the advice does not change its bytes. Refused for
+    // addresses that are not aligned, and where the kernel does not know it.
+    let _ = unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), COLLAPSE) };
+}

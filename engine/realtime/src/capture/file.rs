@@ -1,20 +1,18 @@
 //! The files of one capture.
 //!
-//! Purpose: encodes records as pcapng and writes them in chunks, closes a file that is full with
-//! the statistics of its interfaces, and deletes the oldest file beyond the number kept. After an
-//! error the file is cut back to its last whole chunk, so what is there can be read.
+//! Purpose: encodes records as pcapng and writes them in large pieces, closes a file that is full with
+//! the statistics of its interfaces, and deletes the oldest file beyond the number kept. A file can be
+//! read at any time, also when its writer was killed; after an error it is cut back to what was
+//! written before.
 //!
 //! Assumptions: nobody else writes the files; each is created anew.
 //!
 //! Reference: draft-ietf-opsawg-pcapng.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
@@ -28,11 +26,10 @@ use pcap_file::{DataLink, Endianness};
 use tapestry_core::SimTime;
 use thiserror::Error;
 
-use super::recorder::{Direction, Record};
-
-/// Bytes collected before they are written: still in the cache, and a third cheaper per byte than
-/// a quarter of them. A capture that is idle never has as many.
-const CHUNK_BYTES: usize = 256 << 10;
+use super::encode::Packet;
+use super::recorder::Record;
+use super::store::{Create, Store};
+use super::tail::{Incomplete, Tail};
 
 /// Why a capture ended.
 #[derive(Debug, Error)]
@@ -47,14 +44,6 @@ pub(super) enum FileError {
     Delete { file: PathBuf, source: io::Error },
     #[error("cannot encode for {}: {source}", file.display())]
     Encode { file: PathBuf, source: PcapNgWriteError },
-}
-
-/// How files come into being; tests give others than a file system does.
-pub(super) type Create = Box<dyn FnMut(&Path) -> io::Result<File> + Send>;
-
-/// Creates a file that must not exist.
-pub(super) fn create_new() -> Create {
-    Box::new(|path| File::options().write(true).create_new(true).open(path))
 }
 
 /// What all files of a capture have in common.
@@ -73,6 +62,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// A time of the run in nanoseconds since the Unix epoch.
+    fn unix_ns(&self, at: SimTime) -> u64 {
+        self.run_start.as_nanos() as u64 + at.as_nanos()
+    }
+
     /// `lan.pcapng`, `lan.2.pcapng`, `lan.3.pcapng`, …
     fn path(&self, number: u64) -> PathBuf {
         self.directory.join(match number {
@@ -87,6 +81,7 @@ pub(super) struct Files {
     layout: Layout,
     create: Create,
     current: Option<Current>,
+    tail: Tail,
     /// Files opened so far.
     opened: u64,
     /// Closed files with their frames, oldest first, and the current one while it is open.
@@ -99,13 +94,14 @@ pub(super) struct Files {
 
 struct Current {
     path: PathBuf,
-    file: File,
-    /// Bytes in the file; whole blocks.
-    length: u64,
+    file: Box<dyn Store>,
+    /// For all blocks but those of frames.
     encoder: PcapNgWriter<Vec<u8>>,
     /// Frames and their bytes that are encoded but not in the file, by interface.
     pending: Vec<u64>,
     pending_bytes: u64,
+    /// The run's time at the last frame.
+    latest: SimTime,
 }
 
 /// What an interface's statistics say besides the frames written.
@@ -117,13 +113,14 @@ pub(super) struct Closing<'a> {
 }
 
 impl Files {
-    /// Creates the first file.
-    pub(super) fn open(layout: Layout, create: Create) -> Result<Self, FileError> {
+    /// Creates the first file of one of so many captures.
+    pub(super) fn open(layout: Layout, create: Create, captures: usize) -> Result<Self, FileError> {
         let written = vec![0; layout.interfaces.len()];
         let mut files = Self {
             layout,
             create,
             current: None,
+            tail: Tail::new(captures),
             opened: 0,
             kept: Vec::new(),
             rotated_out: 0,
@@ -136,58 +133,70 @@ impl Files {
 
     /// Whether the next record needs [`Self::rotate`] first.
     pub(super) fn is_full(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| {
-            current.length + current.encoder.get_ref().len() as u64 >= self.layout.file_bytes
-                && (self.kept.last().is_some_and(|(_, frames)| *frames > 0)
-                    || current.pending.iter().any(|&frames| frames > 0))
-        })
+        self.tail.file_bytes() >= self.layout.file_bytes
+            && self.current.as_ref().is_some_and(|current| {
+                self.kept.last().is_some_and(|(_, frames)| *frames > 0)
+                    || current.pending.iter().any(|&frames| frames > 0)
+            })
     }
 
-    /// Adds a frame at the interface with this number.
-    pub(super) fn write(&mut self, number: u32, record: &Record) -> Result<(), FileError> {
-        let Some(current) = &mut self.current else { return Ok(()) };
+    /// Adds a frame at the interface with this number. `behind` says whether frames wait for want
+    /// of a faster disk.
+    pub(super) fn write(
+        &mut self,
+        number: u32,
+        record: &Record,
+        behind: impl FnOnce() -> bool,
+    ) -> Result<(), FileError> {
         let frame = record.frame.bytes();
         let data = match self.layout.snap_length {
             0 => frame,
             snap_length => &frame[..frame.len().min(snap_length)],
         };
-        let direction = match record.direction {
-            Direction::Inbound => 0b01,
-            Direction::Outbound => 0b10,
+        let packet = Packet {
+            interface: number,
+            unix_ns: self.layout.unix_ns(record.at),
+            data,
+            original_bytes: frame.len(),
+            direction: record.direction,
+            dropped: record.dropped,
         };
-        let flags = EnhancedPacketOption::Flags(direction);
-        let options = match record.dropped {
-            None => vec![flags],
-            Some(reason) => {
-                let comment = format!("dropped: {}", reason.as_str());
-                let comment = CommonOption::Comment(Cow::Owned(comment));
-                vec![flags, EnhancedPacketOption::Common(comment)]
-            }
-        };
-        let block = EnhancedPacketBlock {
-            interface_id: number,
-            timestamp: self.layout.run_start + Duration::from(record.at),
-            original_len: frame.len() as u32,
-            data: Cow::Borrowed(data),
-            options,
-        };
-        current.encode(block)?;
+        let bytes = packet.block_bytes();
+        if self.tail.is_full(bytes) {
+            self.flush_to_disk(behind())?;
+        }
+        let Some(current) = &mut self.current else { return Ok(()) };
+        packet.write(self.tail.append(bytes));
         current.pending[number as usize] += 1;
         current.pending_bytes += data.len() as u64;
-        if current.encoder.get_ref().len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+        current.latest = record.at;
+        Ok(())
     }
 
     /// Brings all frames so far into the file.
     pub(super) fn flush(&mut self) -> Result<(), FileError> {
+        self.flush_to_disk(false)
+    }
+
+    fn flush_to_disk(&mut self, behind: bool) -> Result<(), FileError> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        current.flush()?;
+        let unix_ns = self.layout.unix_ns(current.latest);
+        let outcome = self.tail.write(current.file.as_mut(), unix_ns, behind);
+        if let Err(Incomplete { error: source, saved }) = outcome {
+            for (interface, bytes) in saved {
+                current.pending[interface as usize] -= 1;
+                current.pending_bytes -= u64::from(bytes);
+                self.bytes += u64::from(bytes);
+                self.written[interface as usize] += 1;
+                self.kept.last_mut().into_iter().for_each(|(_, frames)| *frames += 1);
+            }
+            return Err(FileError::Write { file: current.path.clone(), source });
+        }
         self.bytes += std::mem::take(&mut current.pending_bytes);
         for (written, pending) in self.written.iter_mut().zip(&mut current.pending) {
             let frames = std::mem::take(pending);
             *written += frames;
-            if let Some((_, in_file)) = self.kept.last_mut() {
-                *in_file += frames;
-            }
+            self.kept.last_mut().into_iter().for_each(|(_, in_file)| *in_file += frames);
         }
         Ok(())
     }
@@ -220,23 +229,24 @@ impl Files {
                 InterfaceStatisticsOption::IsbIfRecv(written + skipped),
                 InterfaceStatisticsOption::IsbIfDrop(*skipped),
             ];
-            current.encode(InterfaceStatisticsBlock {
-                interface_id: number,
-                timestamp,
-                options,
-            })?;
+            let block = InterfaceStatisticsBlock { interface_id: number, timestamp, options };
+            let encoded = current.encoder.write_pcapng_block(block);
+            encoded.map_err(|source| FileError::Encode { file: current.path.clone(), source })?;
         }
-        current.flush()?;
-        self.current = None;
-        Ok(())
+        append(&mut self.tail, &mut current.encoder);
+        self.flush()?;
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        // What fills the last block of the disk is not part of a file that is complete.
+        let cut = current.file.set_len(self.tail.file_bytes());
+        cut.map_err(|source| FileError::Write { file: current.path, source })
     }
 
     /// Gives up: cuts the file back to whole blocks and returns the frames that are not in it, by
     /// interface.
     pub(super) fn abandon(&mut self) -> Vec<u64> {
-        let Some(current) = self.current.take() else { return vec![0; self.written.len()] };
-        // What follows the last whole chunk would only disturb readers; it is no loss if it stays.
-        let _ = current.file.set_len(current.length);
+        let Some(mut current) = self.current.take() else { return vec![0; self.written.len()] };
+        // What follows the last whole block would only disturb readers; it is no loss if it stays.
+        let _ = current.file.set_len(self.tail.written_bytes());
         current.pending
     }
 
@@ -270,35 +280,23 @@ impl Files {
         let path = self.layout.path(self.opened);
         let file = (self.create)(&path)
             .map_err(|source| FileError::Create { file: path.clone(), source })?;
-        let encoder = header(&self.layout)
+        let mut encoder = header(&self.layout)
             .map_err(|source| FileError::Encode { file: path.clone(), source })?;
         self.kept.push((path.clone(), 0));
+        self.tail.restart();
+        append(&mut self.tail, &mut encoder);
         let pending = vec![0; self.layout.interfaces.len()];
-        self.current = Some(Current { path, file, length: 0, encoder, pending, pending_bytes: 0 });
+        let latest = SimTime::ZERO;
+        self.current = Some(Current { path, file, encoder, pending, pending_bytes: 0, latest });
         Ok(())
     }
 }
 
-impl Current {
-    fn encode<'a>(
-        &mut self,
-        block: impl pcap_file::pcapng::PcapNgBlock<'a>,
-    ) -> Result<(), FileError> {
-        match self.encoder.write_pcapng_block(block) {
-            Ok(_) => Ok(()),
-            Err(source) => Err(FileError::Encode { file: self.path.clone(), source }),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), FileError> {
-        let chunk = self.encoder.get_mut();
-        self.file
-            .write_all(chunk)
-            .map_err(|source| FileError::Write { file: self.path.clone(), source })?;
-        self.length += chunk.len() as u64;
-        chunk.clear();
-        Ok(())
-    }
+/// Moves what was encoded to the file's tail.
+fn append(tail: &mut Tail, encoder: &mut PcapNgWriter<Vec<u8>>) {
+    let encoded = encoder.get_mut();
+    tail.append(encoded.len()).copy_from_slice(encoded);
+    encoded.clear();
 }
 
 /// An encoder that has begun a file.

@@ -25,10 +25,13 @@
 //! Reference: draft-ietf-opsawg-pcapng; ns-3 `CsmaNetDevice` and `PointToPointNetDevice`, trace
 //! source `Sniffer`.
 
+mod encode;
 mod file;
 mod recorder;
 mod simulated;
 mod spec;
+mod store;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -46,11 +49,12 @@ use thiserror::Error;
 
 use crate::clock::WallClock;
 use crate::plane::Placed;
-use file::{Create, FileError, Files, Layout, create_new};
+use file::{FileError, Files, Layout};
 use recorder::{Interface, Shared, Stations};
 pub(crate) use recorder::{Recorder, pool_reserve, ring_records};
 pub use simulated::{CapturedLink, SimulationCaptures};
 pub use spec::{CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
+use store::{Create, create_new};
 use writer::{Capture, Writer};
 
 /// Why a capture could not be started.
@@ -139,7 +143,7 @@ impl Captures {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let run_start = since_epoch.unwrap_or_default().saturating_sub(Duration::from(clock.now()));
         let names = specs.iter().map(|spec| (spec.link.clone(), spec.endpoint.clone())).collect();
-        let mut plan = Plan::new(links, rings.len());
+        let mut plan = Plan::new(links, rings.len(), specs.len());
         for spec in specs {
             plan.add(spec, run_start, create())?;
         }
@@ -208,10 +212,12 @@ struct Plan<'a> {
     /// What is captured, by worker.
     stations: Vec<Stations>,
     stems: BTreeSet<PathBuf>,
+    /// How many captures there will be.
+    wanted: usize,
 }
 
 impl<'a> Plan<'a> {
-    fn new(links: &'a [Placed], workers: usize) -> Self {
+    fn new(links: &'a [Placed], workers: usize, wanted: usize) -> Self {
         let mut stations: Vec<Stations> = vec![Vec::new(); workers];
         for link in links {
             let of_worker = &mut stations[link.worker];
@@ -225,6 +231,7 @@ impl<'a> Plan<'a> {
             captures: Vec::new(),
             stations,
             stems: BTreeSet::new(),
+            wanted,
         }
     }
 
@@ -284,9 +291,8 @@ impl<'a> Plan<'a> {
             files: spec.files,
             run_start,
         };
-        let files = Files::open(layout, create).map_err(|error: FileError| CaptureError::File {
-            link: spec.link,
-            message: error.to_string(),
+        let files = Files::open(layout, create, self.wanted).map_err(|error: FileError| {
+            CaptureError::File { link: spec.link, message: error.to_string() }
         })?;
         let endpoint = spec.endpoint;
         self.captures.push(Capture { files, endpoint, first_interface, error: None });

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tapestry_core::SimTime;
 use tapestry_models::{LinkId, Trace, TraceRecord};
 
-use super::file::create_new;
 use super::recorder::{Shared, Stations, records};
+use super::store::create_new;
 use super::writer::Capture;
 use super::{CaptureError, CaptureReport, CaptureSpec, Plan};
 use crate::plane::{Placed, PlacedEndpoint};
@@ -51,7 +51,7 @@ impl SimulationCaptures {
                 .collect(),
         };
         let placed: Vec<Placed> = links.iter().map(place).collect();
-        let mut plan = Plan::new(&placed, 1);
+        let mut plan = Plan::new(&placed, 1, specs.len());
         for spec in specs {
             plan.add(spec, Duration::ZERO, create_new())?;
         }
@@ -75,7 +75,7 @@ impl SimulationCaptures {
         let trace = move |step: TraceRecord<'_>| {
             for record in records(&stations, &step) {
                 let capture = shared.interfaces[record.interface as usize].capture;
-                captures.lock()[capture].write(&shared, || step.at, &record);
+                captures.lock()[capture].write(&shared, || step.at, &record, || false);
             }
         };
         (!self.captures.lock().is_empty()).then(|| Box::new(trace) as Box<dyn Trace>)

@@ -1,15 +1,15 @@
 //! Captures whose files misbehave, driven by a network in exact time.
 
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
-use nix::unistd::pipe;
+use parking_lot::{Condvar, Mutex};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use tapestry_core::{SimTime, Streams};
 use tapestry_models::{Frame, FramePool, LinkConfig, Network, NetworkBuilder, PortId};
 
+use super::store::{Store, Way};
 use super::*;
 use crate::plane::PlacedEndpoint;
 
@@ -69,38 +69,70 @@ fn read_back(bytes: &[u8]) -> ([u64; 2], [u64; 2]) {
     (frames, dropped)
 }
 
-/// A file that takes nothing until its other end is read.
-fn stalled() -> (impl Fn() -> Create, File) {
-    let (read, write) = pipe().unwrap();
-    let write = File::from(write);
-    let create = move || -> Create {
-        let mut file = Some(write.try_clone().unwrap());
-        Box::new(move |_| Ok(file.take().expect("the capture is smaller than a file")))
-    };
-    (create, File::from(read))
+/// A file in memory that takes nothing before its gate is opened.
+#[derive(Clone, Default)]
+struct Stalled {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Stalled {
+    fn create(&self) -> Create {
+        let file = self.clone();
+        Box::new(move |_| Ok(Box::new(file.clone())))
+    }
+
+    fn open_gate(&self) {
+        *self.gate.0.lock() = true;
+        self.gate.1.notify_all();
+    }
+}
+
+impl Store for Stalled {
+    fn write_at(&mut self, bytes: &[u8], offset: u64, _: Way) -> io::Result<()> {
+        let mut open = self.gate.0.lock();
+        while !*open {
+            self.gate.1.wait(&mut open);
+        }
+        let mut file = self.bytes.lock();
+        let (from, to) = (offset as usize, offset as usize + bytes.len());
+        let longer = file.len().max(to);
+        file.resize(longer, 0);
+        file[from..to].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes.lock().resize(bytes as usize, 0);
+        Ok(())
+    }
+}
+
+/// Opens the gate also when a test fails, or the end of the captures would wait for ever.
+struct OpensAtTheEnd(Stalled);
+
+impl Drop for OpensAtTheEnd {
+    fn drop(&mut self) {
+        self.0.open_gate();
+    }
 }
 
 #[test]
 fn a_writer_that_cannot_keep_up_skips_frames_and_says_how_many() {
     const FRAMES: u64 = 5_000;
     let directory = tempfile::tempdir().unwrap();
-    let (create, slow) = stalled();
-    let (mut network, port, mut captures) = captured(None, directory.path(), &create);
-    drop(create);
-    // Dropped before `captures`, should the test fail, or that would wait for ever.
-    let mut slow = slow;
+    let slow = Stalled::default();
+    let (mut network, port, mut captures) = captured(None, directory.path(), || slow.create());
+    let _opens = OpensAtTheEnd(slow.clone());
     for i in 0..FRAMES {
         assert!(crosses(&mut network, i, port, vec![0; 1_000].into()));
     }
     let before = captures.skipped();
-    assert!(before > 0, "a pipe holds 64 KiB, a ring {RING} frames");
+    assert!(before > 0, "a piece holds 2 MiB, a ring {RING} frames");
     // The disk recovers.
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        slow.read_to_end(&mut bytes).map(|_| bytes)
-    });
+    slow.open_gate();
     let report = captures.finish().remove(0);
-    let (frames, dropped) = read_back(&reader.join().unwrap().unwrap());
+    let (frames, dropped) = read_back(&slow.bytes.lock());
 
     assert_eq!(report.error, None);
     assert_eq!(report.frames + report.skipped, 2 * FRAMES);
@@ -117,25 +149,35 @@ fn a_writer_that_cannot_keep_up_skips_frames_and_says_how_many() {
 fn a_stalled_writer_does_not_run_the_pool_dry() {
     const LINKS_SHARE: usize = 8;
     let directory = tempfile::tempdir().unwrap();
-    let (create, slow) = stalled();
-    let (mut network, port, captures) = captured(Some("a"), directory.path(), &create);
-    // Dropped before `captures`, should the test fail, or that would wait for ever.
-    let slow = slow;
+    let slow = Stalled::default();
+    let (mut network, port, captures) = captured(Some("a"), directory.path(), || slow.create());
+    let _opens = OpensAtTheEnd(slow.clone());
     let mut pool = FramePool::new(1_536, LINKS_SHARE + 2 * RING);
     for i in 0..10_000 {
         let frame = pool.copy_from(&[0; 1_500]).expect("a capture takes no buffer from the links");
         assert!(crosses(&mut network, i, port, frame));
     }
     assert!(captures.skipped() > 0);
-    // Ends the writer, whose file breaks.
-    drop(slow);
+}
+
+/// A file without space.
+struct Full;
+
+impl Store for Full {
+    fn write_at(&mut self, _: &[u8], _: u64, _: Way) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::ENOSPC))
+    }
+
+    fn set_len(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
 fn a_full_disk_ends_the_capture_and_not_the_network() {
     const FRAMES: u64 = 1_000;
     let directory = tempfile::tempdir().unwrap();
-    let create = || -> Create { Box::new(|_| File::options().write(true).open("/dev/full")) };
+    let create = || -> Create { Box::new(|_| Ok(Box::new(Full))) };
     let (mut network, port, mut captures) = captured(None, directory.path(), create);
     for i in 0..FRAMES {
         assert!(crosses(&mut network, i, port, vec![0; 1_000].into()));

@@ -77,7 +77,9 @@ impl Writer {
                 let Some(record) = ring.pop() else { break };
                 any = true;
                 let capture = &mut captures[shared.interfaces[record.interface as usize].capture];
-                capture.write(shared, || clock.now(), &record);
+                // Half a ring is what the disk may be late before the page cache helps.
+                let behind = || ring.len() * 2 > ring.capacity();
+                capture.write(shared, || clock.now(), &record, behind);
             }
         }
         any
@@ -97,12 +99,14 @@ impl Writer {
 }
 
 impl Capture {
-    /// Writes a record; `now` is the run's time, for a file that is closed.
+    /// Writes a record; `now` is the run's time, for a file that is closed, and `behind` says
+    /// whether records wait for want of a faster disk.
     pub(super) fn write(
         &mut self,
         shared: &Shared,
         now: impl FnOnce() -> SimTime,
         record: &Record,
+        behind: impl FnOnce() -> bool,
     ) {
         let interface = &shared.interfaces[record.interface as usize];
         if self.error.is_some() {
@@ -118,7 +122,7 @@ impl Capture {
                 return;
             }
         }
-        let outcome = self.files.write(interface.number, record);
+        let outcome = self.files.write(interface.number, record, behind);
         self.end_if_failed(shared, outcome);
     }
 
