@@ -30,7 +30,7 @@ use rtnetlink::{LinkBridge, LinkUnspec, RouteMessageBuilder};
 use tapestry_realtime::{Port, TapError, TapPort};
 use tapestry_topologies::resolved::{Ipv4Net, Ipv6Net, Node, NodeKind, Route, Topology};
 
-use crate::net::{LabNet, NetError, failed};
+use crate::net::{LabNet, NetError, bridge_without_filters, failed};
 
 /// Why a node's network namespace could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +151,9 @@ fn settings(node: &Node) -> Result<(), NamespaceError> {
     if node.forwarding {
         set("/proc/sys/net/ipv4/ip_forward".to_owned())?;
         set("/proc/sys/net/ipv6/conf/all/forwarding".to_owned())?;
+    }
+    if !node.bridges.is_empty() {
+        bridge_without_filters();
     }
     // The bridge speaks IPv6, its ports are wires.
     for port in node.bridges.iter().flat_map(|bridge| &bridge.ports) {

@@ -76,6 +76,7 @@ impl LabNet {
                 _ => {}
             }
         }
+        bridge_without_filters();
         net.set_up("lo").await?;
         Ok(net)
     }
@@ -133,6 +134,24 @@ impl LabNet {
                 Err(NetError::Missing(name.to_owned()))
             }
             Err(source) => Err(failed("find", name)(source)),
+        }
+    }
+}
+
+/// Has bridges of the calling thread's namespace forward frames without showing them to iptables, as
+/// they do on hosts where nobody (Docker, for one) has loaded `br_netfilter`: a file must behave the
+/// same on both, and the detour is an eighth of what a bridged frame costs.
+///
+/// Where it is refused bridges work as well, and slower. Reference: kernel
+/// `Documentation/networking/ip-sysctl.rst`, `/proc/sys/net/bridge/*`.
+pub(crate) fn bridge_without_filters() {
+    for table in ["iptables", "ip6tables", "arptables"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{table}");
+        match std::fs::write(&path, "0") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(path, %error, "bridges keep their filters");
+            }
+            _ => {}
         }
     }
 }

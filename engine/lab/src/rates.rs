@@ -36,13 +36,14 @@ pub struct Direction {
     pub frames_per_second: f64,
     /// Bits sent per second, without frame check sequences.
     pub bits_per_second: f64,
-    /// Frames waiting at the station now: for the wire, or for the node to take them.
+    /// Frames waiting now: for the wire, or for the receiving node to take them.
     pub queue: u64,
     /// Mean time in the queue of the frames that left it, ns; absent if none did.
     pub sojourn_mean_ns: Option<u64>,
-    /// Frames lost at the station per second, for any reason.
+    /// Frames lost on this way per second, for any reason.
     pub lost_per_second: f64,
-    /// Frames lost at the station since the run began.
+    /// Frames lost on this way since the run began. On a link of more than two stations, whose
+    /// receivers lose frames of any sender, they are those lost at this station on either way.
     pub lost: Vec<Loss>,
     /// 99th percentile of lateness of the link's worker, ns.
     pub lateness_p99_ns: Option<u64>,
@@ -51,7 +52,7 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// Frames lost at the station since the run began, for any reason.
+    /// Frames lost since the run began, for any reason.
     pub fn lost_frames(&self) -> u64 {
         self.lost.iter().map(|loss| loss.frames).sum()
     }
@@ -107,22 +108,31 @@ pub fn rates(before: &Status, now: &Status) -> Rates {
             *sent += frames_per_second;
             *received += per_second(was.received_frames, station.received_frames);
             let to = match &link.stations[..] {
-                [a, b] => Some(if index == 0 { b.node.clone() } else { a.node.clone() }),
+                [a, b] => Some(if index == 0 { b } else { a }),
                 _ => None,
             };
+            let receiver = to.unwrap_or(station);
+            let lost = lost(station, receiver);
+            let receiver_was = earlier.get(&key(link, receiver)).copied().unwrap_or(receiver);
+            let lost_before = total(&was.lost_sending) + total(&receiver_was.lost_receiving);
+            let troubles = [Some(station), to].into_iter().flatten().filter_map(|station| {
+                let state = station.trouble.as_ref()?;
+                Some(format!("{}:{} {state}", station.node, station.interface))
+            });
+            let troubles: Vec<String> = troubles.collect();
             directions.push(Direction {
                 link: link.name.clone(),
                 from: station.node.clone(),
-                to,
+                to: to.map(|to| to.node.clone()),
                 frames_per_second,
                 bits_per_second: per_second(was.sent_bytes, station.sent_bytes) * 8.0,
-                queue: station.queued + station.pending,
+                queue: station.queued + receiver.pending,
                 sojourn_mean_ns: sojourn_mean_ns(was, station),
-                lost_per_second: per_second(total(&was.lost), total(&station.lost)),
-                lost: station.lost.clone(),
+                lost_per_second: per_second(lost_before, total(&lost)),
+                lost,
                 lateness_p99_ns: link.lateness_p99_ns,
                 trouble: if link.up {
-                    station.trouble.as_ref().map(|state| format!("{} {state}", station.interface))
+                    (!troubles.is_empty()).then(|| troubles.join(", "))
                 } else {
                     Some("link down".to_owned())
                 },
@@ -162,6 +172,18 @@ fn sojourn_mean_ns(was: &StationStatus, now: &StationStatus) -> Option<u64> {
 /// What identifies a station in a run.
 fn key<'a>(link: &'a LinkStatus, station: &'a StationStatus) -> (&'a str, &'a str, &'a str) {
     (&link.name, &station.node, &station.interface)
+}
+
+/// What was lost between two stations; a reason may befall a frame at both.
+fn lost(from: &StationStatus, to: &StationStatus) -> Vec<Loss> {
+    let mut lost = from.lost_sending.clone();
+    for loss in &to.lost_receiving {
+        match lost.iter_mut().find(|known| known.reason == loss.reason) {
+            Some(known) => known.frames += loss.frames,
+            None => lost.push(loss.clone()),
+        }
+    }
+    lost
 }
 
 fn total(lost: &[Loss]) -> u64 {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tapestry_models::Drops;
 use tapestry_realtime::{EndpointReport, LinkReport, PortState, Snapshot};
 use tapestry_topologies::resolved::{Node, NodeKind, Topology};
 
@@ -143,8 +144,10 @@ pub struct StationStatus {
     pub sojourn_sum_ns: u64,
     /// Frames that left the link and wait for the node to take them.
     pub pending: u64,
-    /// Frames lost here, by reason; reasons without any are left out.
-    pub lost: Vec<Loss>,
+    /// Frames that it sent and that were lost here, by reason; reasons without any are left out.
+    pub lost_sending: Vec<Loss>,
+    /// Frames that were on their way to it and were lost here.
+    pub lost_receiving: Vec<Loss>,
 }
 
 /// Frames lost for one reason.
@@ -230,23 +233,20 @@ pub(crate) fn links(snapshot: &Snapshot) -> Vec<LinkStatus> {
 fn station(end: &EndpointReport) -> StationStatus {
     let (node, interface) = end.endpoint.split_once(':').unwrap_or((&end.endpoint, ""));
     let intended = |reason: &str, frames| Loss { reason: reason.into(), frames, unintended: false };
-    let dropped = end.station.tx_dropped.iter().chain(end.station.rx_dropped.iter());
-    let mut lost: Vec<Loss> = Vec::new();
-    for (reason, frames) in dropped.filter(|(_, frames)| *frames > 0) {
-        // A reason may befall a frame on either way.
-        match lost.iter_mut().find(|loss| loss.reason == reason.as_str()) {
-            Some(known) => known.frames += frames,
-            None => lost.push(intended(reason.as_str(), frames)),
-        }
-    }
+    let dropped = |drops: &Drops| -> Vec<Loss> {
+        let some = drops.iter().filter(|(_, frames)| *frames > 0);
+        some.map(|(reason, frames)| intended(reason.as_str(), frames)).collect()
+    };
+    let mut lost_sending = dropped(&end.station.tx_dropped);
+    let mut lost_receiving = dropped(&end.station.rx_dropped);
     if let Some(port) = &end.port {
-        lost.extend(port.counters.tx_drops.iter().map(|(reason, frames)| Loss {
+        lost_receiving.extend(port.counters.tx_drops.iter().map(|(reason, frames)| Loss {
             unintended: reason.is_unintended(),
             ..intended(reason.as_str(), frames)
         }));
         let unread = port.interface.as_ref().map_or(0, |interface| interface.send_drops);
         if unread > 0 {
-            lost.push(Loss { unintended: true, ..intended(UNREAD, unread) });
+            lost_sending.push(Loss { unintended: true, ..intended(UNREAD, unread) });
         }
     }
     let state = end.port.as_ref().map_or(PortState::Up, |port| port.state);
@@ -266,7 +266,8 @@ fn station(end: &EndpointReport) -> StationStatus {
         dequeued: end.station.queue.dequeued,
         sojourn_sum_ns: end.station.queue.sojourn_sum_ns,
         pending: end.port.as_ref().map_or(0, |port| port.counters.tx_pending),
-        lost,
+        lost_sending,
+        lost_receiving,
     }
 }
 
@@ -305,22 +306,24 @@ mod tests {
         let end = EndpointReport { endpoint, station: counters, backlog: 1, port: Some(port) };
 
         let status = station(&end);
-        let lost: Vec<_> =
-            status.lost.iter().map(|l| (l.reason.as_str(), l.frames, l.unintended)).collect();
-        let expected = [
-            ("queue-full", 2, false),
-            ("link-down", 7, false),
-            ("interface-down", 5, false),
-            ("backpressure", 7, true),
-            (UNREAD, 8, true),
-        ];
-        assert_eq!(lost, expected);
+        let of = |lost: &[Loss]| -> Vec<_> {
+            lost.iter().map(|l| (l.reason.clone(), l.frames, l.unintended)).collect()
+        };
+        let words = |lost: &[(&str, u64, bool)]| -> Vec<_> {
+            lost.iter().map(|&(reason, frames, bad)| (reason.to_owned(), frames, bad)).collect()
+        };
+        let sending = [("queue-full", 2, false), ("link-down", 3, false), (UNREAD, 8, true)];
+        assert_eq!(of(&status.lost_sending), words(&sending));
+        let receiving =
+            [("link-down", 4, false), ("interface-down", 5, false), ("backpressure", 7, true)];
+        assert_eq!(of(&status.lost_receiving), words(&receiving));
         assert_eq!((status.node.as_str(), status.interface.as_str()), ("n0", "eth1"));
         assert_eq!((status.queued, status.pending, status.sent_frames), (1, 6, 9));
         assert_eq!(status.trouble.as_deref(), Some("down"));
 
         let in_process = EndpointReport { port: None, ..end };
         let status = station(&in_process);
-        assert_eq!((status.trouble, status.pending, status.lost.len()), (None, 0, 2));
+        assert_eq!((status.trouble, status.pending), (None, 0));
+        assert_eq!((status.lost_sending.len(), status.lost_receiving.len()), (2, 1));
     }
 }

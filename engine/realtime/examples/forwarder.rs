@@ -163,7 +163,7 @@ fn delay_errors(io: IoChoice) -> Outcome<(f64, f64, f64)> {
 /// The running system under test.
 enum Mover {
     Bare(JoinHandle<()>, Arc<AtomicBool>),
-    Plane(DataPlane),
+    Plane(Box<DataPlane>),
 }
 
 impl Mover {
@@ -188,7 +188,7 @@ impl Mover {
                 let mut config = DataPlaneConfig::new(WallClock::start(), links);
                 config.workers = *workers;
                 config.io = *io;
-                Ok(Self::Plane(DataPlane::start(config)?))
+                Ok(Self::Plane(Box::new(DataPlane::start(config)?)))
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::ring::Ring;
 use crate::spec::{Attachment, DataPlaneConfig, IoChoice, LinkSpec};
 use crate::spin::{SpinPolicy, Spinner};
 use crate::sys;
+use crate::watch::{InterfaceWatch, Watched};
 use crate::worker::{Attached, Message, Worker, WorkerParts, WorkerState};
 
 /// Ethernet header and one VLAN tag: what the MTU does not count, in bytes.
@@ -79,6 +80,7 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     }
     let (report, failure) = watch::channel(None);
     let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();
+    let watch = watch_interfaces(&placed, &meters, &mut drafts, clock);
     let (captures, recorders) = Captures::start(config.captures, &placed, &rings, clock)?;
     let mut plane = DataPlane {
         clock,
@@ -89,12 +91,37 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         dark: Mutex::default(),
         failure,
         captures,
+        watch,
     };
     for ((index, draft), recorder) in drafts.into_iter().enumerate().zip(recorders) {
         // On an error, dropping `plane` stops the workers started so far.
         plane.workers.push(draft.start(index, &settings, report.clone(), recorder)?);
     }
     Ok(plane)
+}
+
+/// Has the kernel tell of the ports' interfaces, and the workers not.
+fn watch_interfaces(
+    links: &[Placed],
+    meters: &[Option<InterfaceMeter>],
+    drafts: &mut [Draft],
+    clock: WallClock,
+) -> InterfaceWatch {
+    let mut interfaces = Vec::new();
+    let mut places = Vec::new();
+    for link in links {
+        for endpoint in &link.endpoints {
+            let Some(port) = &endpoint.port else { continue };
+            let Some(meter) = &meters[port.meter] else { continue };
+            interfaces.push(Watched { meter, link: &link.name, endpoint: &endpoint.name });
+            places.push((link.worker, port.index));
+        }
+    }
+    let (watch, watched) = InterfaceWatch::start(&interfaces, clock);
+    for ((worker, port), watched) in places.into_iter().zip(watched) {
+        drafts[worker].ports[port].watch(watched);
+    }
+    watch
 }
 
 /// What all workers of a run have in common.
@@ -339,6 +366,7 @@ fn run(
 fn prepare_thread(cpu: Option<usize>, priority: Option<u8>) -> Result<(), StartError> {
     // The default slack of 50 µs would make every timer that late. It is only a wish.
     let _ = prctl::set_timerslack(1);
+    sys::experiment();
     if let Some(cpu) = cpu {
         let mut set = CpuSet::new();
         set.set(cpu)

@@ -30,6 +30,7 @@ mod ring;
 mod spec;
 mod spin;
 mod sys;
+mod watch;
 mod worker;
 
 pub use capture::{

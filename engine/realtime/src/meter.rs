@@ -49,7 +49,22 @@ impl InterfaceMeter {
     pub fn read(&self) -> Option<InterfaceCounters> {
         read_all(&[Some(self)]).pop().flatten()
     }
+
+    /// Puts the calling thread into the interface's namespace; says which that is, and what the
+    /// interface is called there. `None` once it was deleted.
+    pub(crate) fn enter(&self) -> Option<(Place, String)> {
+        let namespace = sys::tap_namespace(self.tap.as_fd()).ok()?;
+        let identity = |s: FileStat| (s.st_dev, s.st_ino);
+        let place = fstat(&namespace).map(identity).ok()?;
+        if stat("/proc/thread-self/ns/net").map(identity) != Ok(place) {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
+        }
+        Some((place, sys::tap_name(self.tap.as_fd()).ok()?))
+    }
 }
+
+/// What tells namespaces apart: device and inode.
+pub(crate) type Place = (u64, u64);
 
 /// Reads many meters with at most one helper thread; keeps positions.
 pub(crate) fn read_all(meters: &[Option<&InterfaceMeter>]) -> Vec<Option<InterfaceCounters>> {
@@ -68,13 +83,7 @@ pub(crate) fn read_all(meters: &[Option<&InterfaceMeter>]) -> Vec<Option<Interfa
 
 /// Reads one meter; leaves the calling thread in the interface's namespace.
 fn read_one(meter: &InterfaceMeter) -> Option<InterfaceCounters> {
-    let namespace = sys::tap_namespace(meter.tap.as_fd()).ok()?;
-    let identity = |s: FileStat| (s.st_dev, s.st_ino);
-    let here = stat("/proc/thread-self/ns/net").map(identity);
-    if here != fstat(&namespace).map(identity) {
-        setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-    }
-    let name = sys::tap_name(meter.tap.as_fd()).ok()?;
+    let (_, name) = meter.enter()?;
     let table = std::fs::read_to_string("/proc/thread-self/net/dev").ok()?;
     parse(&table, &name)
 }

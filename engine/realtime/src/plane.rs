@@ -26,8 +26,11 @@ use crate::dark::DarkDrops;
 use crate::failure::{Failure, FailureWatch};
 use crate::ledger::Lateness;
 use crate::meter::{InterfaceCounters, InterfaceMeter, read_all};
-use crate::report::{EndpointReport, FinalReport, LinkReport, PortReport, Snapshot, WorkerReport};
+use crate::report::{
+    EndpointReport, FinalReport, LinkReport, Notices, PortReport, Snapshot, WorkerReport,
+};
 use crate::spec::{Control, DataPlaneConfig};
+use crate::watch::InterfaceWatch;
 use crate::worker::{Message, WorkerState};
 
 /// Why a data plane could not be started.
@@ -125,6 +128,7 @@ pub struct DataPlane {
     pub(crate) dark: Mutex<DarkDrops>,
     pub(crate) failure: watch::Receiver<Option<Failure>>,
     pub(crate) captures: Captures,
+    pub(crate) watch: InterfaceWatch,
 }
 
 /// A worker's thread, from outside.
@@ -366,6 +370,7 @@ impl DataPlane {
     /// Stops all workers and reports. Frames on links are left where they are, and counted so.
     pub fn stop(mut self) -> FinalReport {
         self.end_workers();
+        self.watch.stop();
         let states: Vec<_> = self.workers.iter().map(|worker| worker.last.lock().take()).collect();
         let snapshot = self.join(self.clock.now(), &states);
         let captures = self.captures.finish();
@@ -428,6 +433,11 @@ impl DataPlane {
             turns: state.turns,
             spun: state.spun,
         };
+        let watched = self.watch.notices();
+        let told: Vec<&Notices> =
+            known().map(|state| &state.notices).chain(std::iter::once(&watched)).collect();
+        let mut notices: Vec<_> = told.iter().flat_map(|told| &told.kept).cloned().collect();
+        notices.sort_by_key(|notice| notice.time);
         Snapshot {
             time,
             lateness: Lateness::merged(known().map(|s| (&s.histogram, s.worst.clone()))),
@@ -439,8 +449,8 @@ impl DataPlane {
                 .filter_map(|(handle, state)| Some((handle, state.as_ref()?)))
                 .map(worker_report)
                 .collect(),
-            notices: known().flat_map(|s| s.notices.iter().cloned()).collect(),
-            notices_skipped: known().map(|s| s.notices_skipped).sum(),
+            notices,
+            notices_skipped: told.iter().map(|told| told.skipped).sum(),
             captures_skipped: self.captures.skipped(),
         }
     }

@@ -29,9 +29,9 @@ pub struct Snapshot {
     pub links: Vec<LinkReport>,
     /// The workers.
     pub workers: Vec<WorkerReport>,
-    /// What happened to ports, oldest first, per worker in the order of [`Self::workers`].
+    /// What happened to ports, oldest first.
     pub notices: Vec<Notice>,
-    /// Notices beyond the number each worker keeps.
+    /// Notices beyond the number that is kept.
     pub notices_skipped: u64,
     /// Frames that captures had to leave out (see [`FinalReport::captures`] for where).
     pub captures_skipped: u64,
@@ -144,6 +144,45 @@ pub struct Notice {
     pub endpoint: String,
     /// The state the port changed to.
     pub state: PortState,
+}
+
+/// Notices in the order of their times, as many as are kept: a node that toggles its interface for
+/// ever must not fill the memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notices {
+    pub(crate) kept: Vec<Notice>,
+    /// Notices beyond those.
+    pub(crate) skipped: u64,
+}
+
+impl Notices {
+    const MOST: usize = 256;
+
+    pub(crate) fn add(&mut self, notice: Notice) {
+        if self.kept.len() == Self::MOST {
+            self.skipped += 1;
+            return;
+        }
+        let Notice { link, endpoint, state, .. } = &notice;
+        tracing::debug!(link, endpoint, ?state, "port changed");
+        self.kept.push(notice);
+    }
+
+    /// Takes back the last notice about an endpoint if it says that it went down, not before
+    /// `since`.
+    pub(crate) fn retract_down(&mut self, endpoint: &str, since: SimTime) {
+        let last = self.kept.iter().rposition(|notice| notice.endpoint == endpoint);
+        let is_it =
+            |&at: &usize| self.kept[at].state == PortState::Down && self.kept[at].time >= since;
+        if let Some(at) = last.filter(is_it) {
+            self.kept.remove(at);
+        }
+    }
+
+    /// A notice was missed.
+    pub(crate) fn skip(&mut self) {
+        self.skipped += 1;
+    }
 }
 
 /// How a data plane ended.

@@ -112,3 +112,22 @@ pub(crate) fn use_huge_pages(memory: &mut [u8]) {
     // addresses that are not aligned, and where the kernel does not know it.
     let _ = unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), COLLAPSE) };
 }
+
+/// EXPERIMENT
+pub(crate) fn experiment() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i64>().ok());
+    let (nice, slice) = (number("EXP_NICE"), number("EXP_SLICE_US"));
+    if nice.is_none() && slice.is_none() {
+        return;
+    }
+    // SAFETY: plain data.
+    let mut a: libc::sched_attr = unsafe { std::mem::zeroed() };
+    a.size = size_of::<libc::sched_attr>() as u32;
+    a.sched_nice = nice.unwrap_or(0) as i32;
+    a.sched_runtime = slice.unwrap_or(0) as u64 * 1000;
+    // SAFETY: experiment.
+    let r = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const a, 0) };
+    if r != 0 {
+        eprintln!("experiment failed {}", std::io::Error::last_os_error());
+    }
+}

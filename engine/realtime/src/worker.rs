@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -34,18 +35,17 @@ use crate::failure::{Failure, name_links};
 use crate::ledger::Ledger;
 use crate::poller::{Poller, Wait, WaitBackend};
 use crate::port::{Port, PortCounters, PortDrop, PortState, Rx};
-use crate::report::Notice;
+use crate::report::{Notice, Notices};
 use crate::ring::Ring;
 use crate::spec::Control;
 use crate::spin::Spinner;
+use crate::watch::IsWatched;
 
 /// Frames read from a port before the next port's turn: enough to spread the cost of a turn, few
 /// enough that their buffers stay in the cache and timers wait at most a tenth of a millisecond.
 const BURST: usize = 32;
 /// Token of the message descriptor; ports have their index.
 const MESSAGES: u64 = u64::MAX - 1;
-/// Notices a worker keeps; a node that toggles its interface for ever must not fill the memory.
-const LONGEST_NOTICES: usize = 256;
 
 /// One network, its ports and its thread's state.
 pub(crate) struct Worker {
@@ -62,8 +62,7 @@ pub(crate) struct Worker {
     /// Who hears of the commands that run on hosts.
     listeners: BTreeMap<CommandId, UnboundedSender<CommandEvent>>,
     ledger: Ledger<Event>,
-    notices: Vec<Notice>,
-    notices_skipped: u64,
+    notices: Notices,
     turns: u64,
 }
 
@@ -97,7 +96,10 @@ pub(crate) struct Attached {
     listed: bool,
     /// Whether the poller watches for room to write.
     watches_room: bool,
+    /// The state that was told last.
     state: PortState,
+    /// Whether somebody else tells when the interface goes down and comes back.
+    watched: IsWatched,
 }
 
 impl Attached {
@@ -105,6 +107,11 @@ impl Attached {
     pub(crate) fn tap(&mut self) -> Option<BorrowedFd<'_>> {
         self.port.tally()?;
         Some(self.port.fd())
+    }
+
+    /// Leaves it to the watch of interfaces to tell that this one is down or up again.
+    pub(crate) fn watch(&mut self, watched: IsWatched) {
+        self.watched = watched;
     }
 
     pub(crate) fn new(port: Box<dyn Port>, id: PortId, link: LinkId, endpoint: String) -> Self {
@@ -118,6 +125,7 @@ impl Attached {
             listed: false,
             watches_room: false,
             state,
+            watched: IsWatched::default(),
         }
     }
 }
@@ -164,8 +172,7 @@ pub(crate) struct WorkerState {
     pub(crate) ports: Vec<PortStatus>,
     pub(crate) histogram: Histogram<u64>,
     pub(crate) worst: Option<(SimTime, String)>,
-    pub(crate) notices: Vec<Notice>,
-    pub(crate) notices_skipped: u64,
+    pub(crate) notices: Notices,
     pub(crate) turns: u64,
     pub(crate) spun: SimTime,
     pub(crate) backend: WaitBackend,
@@ -206,8 +213,7 @@ impl Worker {
             messages: true,
             listeners: BTreeMap::new(),
             ledger: Ledger::new(),
-            notices: Vec::new(),
-            notices_skipped: 0,
+            notices: Notices::default(),
             turns: 0,
             parts,
         })
@@ -420,19 +426,16 @@ impl Worker {
         if state == attached.state {
             return;
         }
-        attached.state = state;
-        if self.notices.len() == LONGEST_NOTICES {
-            self.notices_skipped += 1;
+        if attached.watched.load(Ordering::Relaxed) && state != PortState::Gone {
             return;
         }
-        let notice = Notice {
+        attached.state = state;
+        self.notices.add(Notice {
             time: self.parts.clock.now(),
             link: self.parts.links[attached.link.0 as usize].clone(),
             endpoint: attached.endpoint.clone(),
             state,
-        };
-        tracing::debug!(link = notice.link, endpoint = notice.endpoint, ?state, "port changed");
-        self.notices.push(notice);
+        });
     }
 }
 

@@ -141,17 +141,63 @@ fn an_interface_set_down_is_reported_and_comes_back() {
         echo(&socket, &end, "before");
         ip("link set tap0 down");
         end.send(&frame(1));
-        let snapshot = wait_until(&plane, |s| !s.notices.is_empty());
+        let lost = |s: &Snapshot| tap_port(s).counters.tx_drops.of(PortDrop::InterfaceDown);
+        let snapshot = wait_until(&plane, |s| !s.notices.is_empty() && lost(s) == 1);
         assert_eq!(snapshot.notices[0].state, PortState::Down);
         assert_eq!(snapshot.notices[0].endpoint, "n0:eth0");
-        assert_eq!(tap_port(&snapshot).counters.tx_drops.of(PortDrop::InterfaceDown), 1);
         drop(socket);
         ip("addr del 10.9.0.1/24 dev tap0");
         let socket = neighbour("tap0");
         echo(&socket, &end, "after");
         let snapshot = plane.stop().snapshot;
         assert_eq!(snapshot.notices[1].state, PortState::Up);
+        assert_eq!(snapshot.notices.len(), 2, "told by traffic and by the kernel, but once");
         assert_accounted(&snapshot);
+    });
+}
+
+#[test]
+fn an_interface_down_for_a_moment_is_reported_though_no_frame_met_it() {
+    with_each_io("an_interface_down_for_a_moment", |io| {
+        let (plane, _end) = tap_link(io);
+        ip("link set tap0 up");
+        for _ in 0..3 {
+            ip("link set tap0 down");
+            ip("link set tap0 up");
+        }
+        // The last word of the kernel is heard, however soon the end comes.
+        let snapshot = plane.stop().snapshot;
+        let states: Vec<_> = snapshot.notices.iter().map(|notice| notice.state).collect();
+        assert_eq!(states, [PortState::Down, PortState::Up].repeat(3));
+        assert!(snapshot.notices.iter().all(|notice| notice.endpoint == "n0:eth0"));
+        assert!(snapshot.notices.is_sorted_by_key(|notice| notice.time));
+    });
+}
+
+#[test]
+fn an_interface_that_moved_on_is_reported_by_what_meets_it() {
+    with_each_io("an_interface_that_moved_on", |io| {
+        let (plane, end) = tap_link(io);
+        ip("link set tap0 up");
+        let (tell, told) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let node = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tell.send(gettid()).unwrap();
+            // The namespace lasts as long as this thread.
+            let _ = gone.recv();
+        });
+        // Arrives there down.
+        ip(&format!("link set tap0 netns {}", told.recv().unwrap()));
+        // The kernel tells on its own time that the interface has left.
+        let snapshot = wait_until(&plane, |s| {
+            end.send(&frame(1));
+            !s.notices.is_empty()
+        });
+        assert_eq!(snapshot.notices[0].state, PortState::Down);
+        assert_accounted(&plane.stop().snapshot);
+        drop(go);
+        node.join().unwrap();
     });
 }
 

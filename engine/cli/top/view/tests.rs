@@ -27,7 +27,8 @@ fn chain(nodes: u64, seconds: u64) -> Status {
         dequeued: sent,
         sojourn_sum_ns: sent * node * 150_000,
         pending: 0,
-        lost: Vec::new(),
+        lost_sending: Vec::new(),
+        lost_receiving: Vec::new(),
     };
     let link = |i: u64| {
         let frames = 100 * (i + 1) * seconds;
@@ -98,9 +99,9 @@ fn trouble() -> Status {
     let mut status = chain(4, 10);
     let loss =
         |reason: &str, frames, unintended| Loss { reason: reason.into(), frames, unintended };
-    status.links[0].stations[0].lost =
+    status.links[0].stations[0].lost_sending =
         vec![loss("queue-full", 1200, false), loss("unread", 34, true)];
-    status.links[1].stations[1].lost = vec![loss("too-long", 1, false)];
+    status.links[1].stations[1].lost_sending = vec![loss("too-long", 1, false)];
     status.links[1].stations[1].trouble = Some("gone".into());
     status.links[2].up = false;
     status.nodes[2].state = NodeState::Lost;

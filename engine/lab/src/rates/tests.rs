@@ -17,7 +17,8 @@ fn station(node: &str, sent: (u64, u64), received: u64) -> StationStatus {
         dequeued: 0,
         sojourn_sum_ns: 0,
         pending: 0,
-        lost: Vec::new(),
+        lost_sending: Vec::new(),
+        lost_receiving: Vec::new(),
     }
 }
 
@@ -55,12 +56,15 @@ fn lost(reason: &str, frames: u64, unintended: bool) -> Loss {
 #[test]
 fn two_directions_of_a_link_over_two_seconds() {
     let (mut a, b) = (station("a", (100, 1000), 10), station("b", (10, 100), 90));
-    a.lost = vec![lost("queue-full", 3, false)];
+    a.lost_sending = vec![lost("queue-full", 3, false)];
     let before = at(SECOND, vec![], vec![link("wire", vec![a.clone(), b])]);
     let mut b = station("b", (10, 100), 130);
     b.trouble = Some("down".into());
-    a.lost = vec![lost("queue-full", 5, false), lost("refused", 4, true)];
-    (a.sent_frames, a.sent_bytes, a.queued, a.pending) = (150, 51_000, 4, 3);
+    a.lost_sending = vec![lost("queue-full", 5, false), lost("link-down", 1, false)];
+    // Lost at the receiver, on the way from the sender.
+    b.lost_receiving = vec![lost("refused", 2, true), lost("link-down", 1, false)];
+    (a.sent_frames, a.sent_bytes, a.queued) = (150, 51_000, 4);
+    b.pending = 3;
     (a.dequeued, a.sojourn_sum_ns) = (50, 1_000);
     let now =
         at(3 * SECOND, vec![node("a", None), node("b", None)], vec![link("wire", vec![a, b])]);
@@ -75,7 +79,10 @@ fn two_directions_of_a_link_over_two_seconds() {
     assert_eq!((there.queue, there.lost_frames(), there.lateness_p99_ns), (7, 9, Some(7)));
     assert_eq!((there.sojourn_mean_ns, back.sojourn_mean_ns), (Some(20), None));
     assert!(there.has_unintended_loss() && !back.has_unintended_loss());
-    assert_eq!((&there.trouble, back.trouble.as_deref()), (&None, Some("eth0 down")));
+    assert_eq!(there.lost[1], lost("link-down", 2, false));
+    assert_eq!((back.queue, back.lost_frames()), (0, 0));
+    assert_eq!(there.trouble.as_deref(), Some("b:eth0 down"));
+    assert_eq!(there.trouble, back.trouble, "an interface that is down stops both ways");
     assert!(back.frames_per_second.abs() < 1e-9);
     let received: Vec<f64> = rates.nodes.iter().map(|node| node.received_per_second).collect();
     assert_eq!(received, [0.0, 20.0]);
@@ -83,11 +90,14 @@ fn two_directions_of_a_link_over_two_seconds() {
 
 #[test]
 fn a_shared_medium_names_no_receiver_and_a_link_that_is_down_says_so() {
-    let stations = ["a", "b", "c"].map(|name| station(name, (0, 0), 0)).to_vec();
+    let mut stations = ["a", "b", "c"].map(|name| station(name, (0, 0), 0)).to_vec();
+    stations[1].lost_sending = vec![lost("link-down", 4, false)];
+    stations[1].lost_receiving = vec![lost("link-down", 2, false)];
     let lan = LinkStatus { up: false, ..link("lan", stations) };
     let status = at(SECOND, vec![], vec![lan]);
     let rates = rates(&status, &status);
     assert_eq!(rates.directions.len(), 3);
+    assert_eq!(rates.directions[1].lost, [lost("link-down", 6, false)], "{rates:?}");
     for direction in &rates.directions {
         assert_eq!((&direction.to, direction.trouble.as_deref()), (&None, Some("link down")));
     }
@@ -119,7 +129,7 @@ fn no_time_between_two_answers_gives_no_rate() {
 #[test]
 fn an_answer_survives_the_wire() {
     let mut end = station("a", (1, 2), 3);
-    end.lost = vec![lost("unread", 1, true)];
+    end.lost_sending = vec![lost("unread", 1, true)];
     let status = at(5, vec![node("a", Some(1))], vec![link("l", vec![end])]);
     let json = serde_json::to_vec(&status).unwrap();
     assert_eq!(serde_json::from_slice::<Status>(&json).unwrap(), status);

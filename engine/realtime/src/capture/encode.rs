@@ -154,7 +154,9 @@ impl Cursor<'_> {
     /// Bytes, and zeroes up to a multiple of four.
     fn padded(&mut self, parts: &[&[u8]]) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        parts.iter().for_each(|part| self.bytes(part));
+        for part in parts {
+            self.bytes(part);
+        }
         self.bytes(&[0; 3][..len.next_multiple_of(4) - len]);
     }
 

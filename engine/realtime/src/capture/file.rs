@@ -294,9 +294,9 @@ impl Files {
 
 /// Moves what was encoded to the file's tail.
 fn append(tail: &mut Tail, encoder: &mut PcapNgWriter<Vec<u8>>) {
-    let encoded = encoder.get_mut();
-    tail.append(encoded.len()).copy_from_slice(encoded);
-    encoded.clear();
+    let blocks = encoder.get_mut();
+    tail.append(blocks.len()).copy_from_slice(blocks);
+    blocks.clear();
 }
 
 /// An encoder that has begun a file.

@@ -114,10 +114,8 @@ impl Tail {
             let piece = self.start..self.start + self.piece_bytes;
             sys::use_huge_pages(&mut self.memory[piece]);
         }
-        let way = match behind || self.len < *PIECE_BYTES.start() / 2 {
-            true => Way::Cached,
-            false => Way::Direct,
-        };
+        let small = self.len < *PIECE_BYTES.start() / 2;
+        let way = if behind || small { Way::Cached } else { Way::Direct };
         let piece = &self.memory[self.start..self.start + self.len + gap];
         if let Err(error) = to.write_at(piece, self.offset, way) {
             return Err(self.save(to, error));

@@ -120,7 +120,6 @@ impl Worker {
             histogram: self.ledger.histogram().clone(),
             worst: self.ledger.worst().map(|(late, event)| (late, self.name(event))),
             notices: self.notices.clone(),
-            notices_skipped: self.notices_skipped,
             turns: self.turns,
             spun: self.parts.spinner.total(),
             backend: match self.parts.ring {
