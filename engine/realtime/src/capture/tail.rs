@@ -158,3 +158,141 @@ pub(super) struct Incomplete {
     /// The frames that did.
     pub(super) saved: Vec<Kept>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::store::create_new;
+
+    /// A file in memory that takes so many bytes.
+    struct Memory {
+        bytes: Vec<u8>,
+        space: usize,
+    }
+
+    impl Store for Memory {
+        fn write_at(&mut self, bytes: &[u8], offset: u64, _: Way) -> io::Result<()> {
+            let (from, to) = (offset as usize, offset as usize + bytes.len());
+            assert_eq!((from % BLOCK_BYTES, bytes.len() % 4), (0, 0));
+            if to > self.space {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            let longer = self.bytes.len().max(to);
+            self.bytes.resize(longer, 0xff);
+            self.bytes[from..to].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+            self.bytes.truncate(bytes as usize);
+            Ok(())
+        }
+    }
+
+    /// Blocks of frames of all lengths, each length twice as often as ten bytes more.
+    fn block(number: usize) -> Vec<u8> {
+        let data = vec![number as u8; number * 7_919 % 1_515];
+        let packet = encode::Packet {
+            interface: number as u32,
+            unix_ns: 1,
+            data: &data,
+            original_bytes: data.len(),
+            direction: crate::capture::recorder::Direction::Inbound,
+            dropped: None,
+        };
+        let mut block = vec![0; packet.block_bytes()];
+        packet.write(&mut block);
+        block
+    }
+
+    /// The frames' interfaces, if the bytes are whole blocks from the first to the last.
+    fn frames(bytes: &[u8]) -> Vec<u32> {
+        let blocks: Vec<_> = encode::whole_blocks(bytes).collect();
+        assert_eq!(blocks.last().map_or(0, |(end, _)| *end), bytes.len(), "ends with a block");
+        blocks.into_iter().filter_map(|(_, kept)| Some(kept?.0)).collect()
+    }
+
+    #[test]
+    fn a_file_is_whole_blocks_whenever_its_writer_is_killed() {
+        let mut file = Memory { bytes: Vec::new(), space: usize::MAX };
+        let mut tail = Tail::with_piece(8 * BLOCK_BYTES);
+        let mut all = Vec::new();
+        for number in 0..2_000 {
+            let block = block(number);
+            all.extend_from_slice(&block);
+            if tail.is_full(block.len()) || number % 11 == 0 || number % 97 < 3 {
+                tail.write(&mut file, 5, false).unwrap();
+                assert_eq!(file.bytes.len() % BLOCK_BYTES, 0);
+                assert_eq!(frames(&file.bytes), (0..number as u32).collect::<Vec<_>>());
+            }
+            tail.append(block.len()).copy_from_slice(&block);
+            assert_eq!(tail.file_bytes(), all.len() as u64);
+        }
+        tail.write(&mut file, 5, false).unwrap();
+        file.set_len(tail.file_bytes()).unwrap();
+        assert!(file.bytes == all, "nothing of the filling is left");
+    }
+
+    #[test]
+    fn what_the_disk_takes_of_a_piece_is_saved() {
+        for space in [0, 1, 5, 12] {
+            let mut file = Memory { bytes: Vec::new(), space: space * BLOCK_BYTES };
+            let mut tail = Tail::with_piece(8 * BLOCK_BYTES);
+            let mut written = 0;
+            let incomplete = (0..1_000).find_map(|number| {
+                let block = block(number);
+                if tail.is_full(block.len()) {
+                    match tail.write(&mut file, 5, false) {
+                        Ok(()) => written = number,
+                        Err(incomplete) => return Some(incomplete),
+                    }
+                }
+                tail.append(block.len()).copy_from_slice(&block);
+                None
+            });
+            let incomplete = incomplete.expect("the disk is full");
+            assert_eq!(incomplete.error.raw_os_error(), Some(libc::ENOSPC));
+            file.set_len(tail.written_bytes()).unwrap();
+            let known = written + incomplete.saved.len();
+            assert_eq!(frames(&file.bytes), (0..known as u32).collect::<Vec<_>>());
+            assert!(file.bytes.len() + 2_000 > space * BLOCK_BYTES, "{space}");
+        }
+    }
+
+    #[test]
+    fn a_block_longer_than_a_piece_fits_all_the_same() {
+        let mut file = Memory { bytes: Vec::new(), space: usize::MAX };
+        let mut tail = Tail::with_piece(BLOCK_BYTES);
+        tail.append(40).fill(1);
+        tail.append(3 * BLOCK_BYTES).fill(2);
+        tail.write(&mut file, 5, false).unwrap();
+        assert_eq!(file.bytes[..40], [1; 40]);
+        assert_eq!(file.bytes[40..3 * BLOCK_BYTES + 40], [2; 3 * BLOCK_BYTES]);
+    }
+
+    #[test]
+    fn past_the_page_cache_and_through_it_gives_the_same_file() {
+        let directory = tempfile::tempdir().unwrap();
+        // Only a file system in memory may refuse direct writes; both are to be had nearly anywhere.
+        let places = [directory.path().to_owned(), "/dev/shm".into()];
+        for place in places.iter().filter(|place| place.is_dir()) {
+            let path = place.join(format!("tapestry-tail-{}", std::process::id()));
+            let mut file = create_new()(&path).unwrap();
+            let mut tail = Tail::new(1);
+            let mut all = Vec::new();
+            for number in 0..8_000 {
+                let block = block(number);
+                if tail.is_full(block.len()) || number % 999 == 0 {
+                    tail.write(file.as_mut(), 5, number % 5 == 0).unwrap();
+                }
+                tail.append(block.len()).copy_from_slice(&block);
+                all.extend_from_slice(&block);
+            }
+            tail.write(file.as_mut(), 5, false).unwrap();
+            file.set_len(tail.file_bytes()).unwrap();
+            let read = std::fs::read(&path);
+            std::fs::remove_file(&path).unwrap();
+            assert!(read.unwrap() == all, "{}", place.display());
+        }
+    }
+}
