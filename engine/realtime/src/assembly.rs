@@ -366,7 +366,6 @@ fn run(
 fn prepare_thread(cpu: Option<usize>, priority: Option<u8>) -> Result<(), StartError> {
     // The default slack of 50 µs would make every timer that late. It is only a wish.
     let _ = prctl::set_timerslack(1);
-    sys::experiment();
     if let Some(cpu) = cpu {
         let mut set = CpuSet::new();
         set.set(cpu)

@@ -1,9 +1,10 @@
 //! The system calls that `nix` has no safe wrapper for.
 //!
 //! Purpose: waiting with nanosecond precision (`epoll_pwait2`), the two TAP queries that keep
-//! working after an interface was renamed or moved (`TUNGETIFF`, `TUNGETDEVNETNS`), and the
-//! real-time scheduling class. Everything else in this crate is safe code. Reference:
-//! `epoll_wait(2)`, `sched_setscheduler(2)`, `include/uapi/linux/if_tun.h`.
+//! working after an interface was renamed or moved (`TUNGETIFF`, `TUNGETDEVNETNS`), the real-time
+//! scheduling class, and huge pages. Everything else in this crate but io_uring is safe code.
+//! Reference: `epoll_wait(2)`, `sched_setscheduler(2)`, `madvise(2)`,
+//! `include/uapi/linux/if_tun.h`.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -111,23 +112,4 @@ pub(crate) fn use_huge_pages(memory: &mut [u8]) {
     // SAFETY: the range is ours alone, and the advice does not change its bytes. Refused for
     // addresses that are not aligned, and where the kernel does not know it.
     let _ = unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), COLLAPSE) };
-}
-
-/// EXPERIMENT
-pub(crate) fn experiment() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i64>().ok());
-    let (nice, slice) = (number("EXP_NICE"), number("EXP_SLICE_US"));
-    if nice.is_none() && slice.is_none() {
-        return;
-    }
-    // SAFETY: plain data.
-    let mut a: libc::sched_attr = unsafe { std::mem::zeroed() };
-    a.size = size_of::<libc::sched_attr>() as u32;
-    a.sched_nice = nice.unwrap_or(0) as i32;
-    a.sched_runtime = slice.unwrap_or(0) as u64 * 1000;
-    // SAFETY: experiment.
-    let r = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const a, 0) };
-    if r != 0 {
-        eprintln!("experiment failed {}", std::io::Error::last_os_error());
-    }
 }
