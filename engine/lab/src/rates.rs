@@ -111,10 +111,10 @@ pub fn rates(before: &Status, now: &Status) -> Rates {
                 [a, b] => Some(if index == 0 { b } else { a }),
                 _ => None,
             };
-            let receiver = to.unwrap_or(station);
-            let lost = lost(station, receiver);
-            let receiver_was = earlier.get(&key(link, receiver)).copied().unwrap_or(receiver);
-            let lost_before = total(&was.lost_sending) + total(&receiver_was.lost_receiving);
+            let end = to.unwrap_or(station);
+            let lost = lost(station, end);
+            let end_was = earlier.get(&key(link, end)).copied().unwrap_or(end);
+            let lost_before = total(&was.lost_sending) + total(&end_was.lost_receiving);
             let troubles = [Some(station), to].into_iter().flatten().filter_map(|station| {
                 let state = station.trouble.as_ref()?;
                 Some(format!("{}:{} {state}", station.node, station.interface))
@@ -126,7 +126,7 @@ pub fn rates(before: &Status, now: &Status) -> Rates {
                 to: to.map(|to| to.node.clone()),
                 frames_per_second,
                 bits_per_second: per_second(was.sent_bytes, station.sent_bytes) * 8.0,
-                queue: station.queued + receiver.pending,
+                queue: station.queued + end.pending,
                 sojourn_mean_ns: sojourn_mean_ns(was, station),
                 lost_per_second: per_second(lost_before, total(&lost)),
                 lost,
