@@ -77,6 +77,15 @@ fn an_interface_set_down_under_traffic_is_named_and_comes_back() {
 }
 
 #[test]
+fn an_interface_down_for_a_moment_is_named_whether_or_not_a_frame_met_it() {
+    let Some(results) = run("for i in 1 2 3; do ip link set eth0 down; ip link set eth0 up; done")
+    else {
+        return;
+    };
+    assert_eq!(states(&results, "n1:eth0"), ["down", "up"].repeat(3));
+}
+
+#[test]
 fn an_interface_renamed_under_traffic_goes_on() {
     let Some(results) =
         run("ip link set eth0 down; ip link set eth0 name wan; ip link set wan up; sleep 1")
