@@ -12,14 +12,15 @@
 //! links and bridges, in hop-packets per second of wall time.
 //!
 //! Usage: `make bench-peers`, or `cargo bench --bench peers -- [--quick] [--only-virtual]
-//! [--nodes 2,10,32] [--rounds N] [--seconds N] [--out DIR]`; further measurements are sub-commands
+//! [--nodes 2,10,32] [--rounds N] [--seconds N] [--only SYSTEM]
+//! [--parts critical,times,tcp,simulated] [--out DIR]`; further measurements are sub-commands
 //! (`--help`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use measure::{critical, median, ping, systems, tcp};
@@ -55,12 +56,31 @@ struct Args {
     /// Where results and plot go
     #[arg(long, default_value = "target/peers")]
     out: PathBuf,
+    /// Only systems whose name contains this, for example `2 workers` or `ns-3`
+    #[arg(long, global = true)]
+    only: Option<String>,
+    /// Only these parts of the comparison
+    #[arg(long, value_delimiter = ',')]
+    parts: Vec<Part>,
     /// What cargo passes to every bench
     #[arg(long, hide = true, global = true)]
     bench: bool,
     /// Something else than the comparison
     #[command(subcommand)]
     other: Option<Other>,
+}
+
+/// A part of the comparison.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Virtual time
+    Simulated,
+    /// Largest offered load of which 99 % arrive
+    Critical,
+    /// Round-trip times
+    Times,
+    /// TCP through one link
+    Tcp,
 }
 
 #[derive(Subcommand)]
@@ -92,7 +112,14 @@ fn main() -> Result<()> {
     if let Some(Other::Repeat(repeat)) = &args.other {
         return repeat.measure(&args.out);
     }
-    let systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
+    let mut systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
+    if let Some(only) = &args.only {
+        systems.retain(|system| system.name.contains(only.as_str()));
+        anyhow::ensure!(
+            !systems.is_empty(),
+            "no system that can be measured here is called `{only}`"
+        );
+    }
     match &args.other {
         Some(Other::Capture(capture)) => return capture.measure(&systems, &args.out),
         Some(Other::Overload(overload)) => return overload.measure(&systems, &args.out),
@@ -100,7 +127,12 @@ fn main() -> Result<()> {
         Some(Other::Everything(everything)) => return everything.measure(&systems, &args.out),
         _ => {}
     }
-    let simulators = simulation::simulators(&args.out, if args.quick { 20_000 } else { 200_000 })?;
+    let wants = |part| args.parts.is_empty() || args.parts.contains(&part);
+    let simulators = if wants(Part::Simulated) {
+        simulation::simulators(&args.out, if args.quick { 20_000 } else { 200_000 })?
+    } else {
+        Vec::new()
+    };
     let mut table: BTreeMap<(String, &'static str), (usize, &'static str, Vec<f64>)> =
         BTreeMap::new();
     let mut order = 0;
@@ -120,7 +152,7 @@ fn main() -> Result<()> {
                 note(format!("simulated, N = {nodes}"), simulator.name, "hop-packets/s", hops);
             }
         }
-        for &nodes in &args.nodes {
+        for &nodes in args.nodes.iter().filter(|_| wants(Part::Critical)) {
             for system in systems.iter().filter(|system| !system.times_only) {
                 if nodes == 2 && system.name == "tapestry, 2 workers" {
                     continue; // one link is one group, and thus one worker
@@ -132,7 +164,7 @@ fn main() -> Result<()> {
                 note(format!("critical, N = {nodes}"), system.name, "hop-packets/s", hops);
             }
         }
-        for system in &systems {
+        for system in systems.iter().filter(|_| wants(Part::Times)) {
             let (p50, p99) = ping(system, "0ms", if args.quick { 200 } else { 1000 }, &args.out)?;
             note("RTT p50, no delay".into(), system.name, "ms", p50);
             note("RTT p99, no delay".into(), system.name, "ms", p99);
@@ -143,7 +175,7 @@ fn main() -> Result<()> {
                 note("RTT p99 - 20 ms".into(), system.name, "ms", p99 - 20.0);
             }
         }
-        for system in systems.iter().filter(|system| !system.times_only) {
+        for system in systems.iter().filter(|system| !system.times_only && wants(Part::Tcp)) {
             let rate = tcp(system, args.seconds, &args.out)?;
             note("TCP, one link".into(), system.name, "Mbit/s", rate);
         }
@@ -164,7 +196,7 @@ fn main() -> Result<()> {
     let json = args.out.join("peers.json");
     std::fs::write(&json, serde_json::to_string_pretty(&figures)?)?;
     println!("\nwritten: {}", json.display());
-    if !args.only_virtual {
+    if !args.only_virtual && wants(Part::Critical) {
         let svg = args.out.join("peers.svg");
         plot::critical(&figures, &svg)?;
         println!("written: {}", svg.display());
