@@ -13,7 +13,7 @@ use futures::future::try_join_all;
 use tapestry_core::SimTime;
 use tapestry_guests::accel::Resolved;
 use tapestry_guests::qemu::{self, Guest, GuestSpec};
-use tapestry_guests::shell::{LoginOptions, RunOptions, Shell};
+use tapestry_guests::shell::{LoginOptions, RunOptions, Shell, ShellSlot};
 use tapestry_guests::task::TaskRunner;
 use tapestry_guests::{image, os};
 use tapestry_topologies::resolved::{Command, NicModel, Task};
@@ -126,7 +126,8 @@ async fn throughput(shell: &Shell) -> Result<(), Failure> {
 }
 
 async fn skew(shells: Vec<Shell>) {
-    let shells: BTreeMap<usize, Shell> = shells.into_iter().enumerate().collect();
+    let shells: BTreeMap<usize, ShellSlot> =
+        shells.into_iter().map(ShellSlot::from).enumerate().collect();
     let task = Task {
         name: "skew".into(),
         commands: shells

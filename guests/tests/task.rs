@@ -48,7 +48,7 @@ fn with_nodes(count: usize, test: impl AsyncFnOnce(TaskRunner, Vec<Node>)) {
         let mut nodes = Vec::new();
         for index in 0..count {
             let (shell, node) = node(&format!("n{index}")).await;
-            shells.insert(index, shell);
+            shells.insert(index, shell.into());
             nodes.push(node);
         }
         test(TaskRunner::new(shells, Instant::now(), None), nodes).await;

@@ -136,11 +136,13 @@ pub enum DropReason {
     LinkDown,
     /// The link's loss model chose the frame.
     Loss,
+    /// The in-process node that should receive it was off or stood still.
+    NodeDown,
 }
 
 impl DropReason {
     /// All reasons, in the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueFull,
         Self::EarlyDrop,
         Self::TargetExceeded,
@@ -149,6 +151,7 @@ impl DropReason {
         Self::BackoffRetriesExceeded,
         Self::LinkDown,
         Self::Loss,
+        Self::NodeDown,
     ];
 
     /// The reason as results name it.
@@ -162,6 +165,7 @@ impl DropReason {
             Self::BackoffRetriesExceeded => "backoff-retries-exceeded",
             Self::LinkDown => "link-down",
             Self::Loss => "loss",
+            Self::NodeDown => "node-down",
         }
     }
 }

@@ -411,14 +411,24 @@ impl Network {
     /// A copy of a frame reaches a station and what is behind it.
     fn receive(&mut self, now: SimTime, station: u32, epoch: u32, frame: Frame) {
         let Station { link, receiver } = self.stations[station as usize];
+        let listens = match receiver {
+            Receiver::Port => true,
+            Receiver::Device { device, .. } => self.devices[device.0 as usize].power == Power::On,
+        };
         let (parts, mut cx) = self.context(now, link);
         let index = (station - cx.first_station) as usize;
         if let Channel::PointToPoint(channel) = parts.channel {
             channel.arrived(&mut cx, index);
         }
         let mut frame = frame;
-        let mut lost = (epoch != cx.epoch).then_some(DropReason::LinkDown);
         let mut again = false;
+        let mut lost = if epoch != cx.epoch {
+            Some(DropReason::LinkDown)
+        } else if !listens {
+            Some(DropReason::NodeDown)
+        } else {
+            None
+        };
         if lost.is_none()
             && let Some(errors) = parts.errors
         {

@@ -14,7 +14,7 @@ use crate::diagnostics::{Diagnostics, Problems, excerpt, report};
 use crate::expression::Scope;
 use crate::files::Files;
 use crate::impairments;
-use crate::keys::{self, ACTIONS, SYSTEMS};
+use crate::keys::{self, ACTIONS};
 use crate::links::unknown_node;
 use crate::nodes::Drafts;
 use crate::read::{Fields, Reader, one_or_many};
@@ -175,7 +175,7 @@ impl Events<'_, '_> {
             "pause" => of_nodes(self.nodes(reader, value)?, |node| Action::Pause { node }),
             "resume" => of_nodes(self.nodes(reader, value)?, |node| Action::Resume { node }),
             "kill" => of_nodes(self.nodes(reader, value)?, |node| Action::Kill { node }),
-            _ => of_nodes(self.restarted(reader, value)?, |node| Action::Restart { node }),
+            _ => of_nodes(self.nodes(reader, value)?, |node| Action::Restart { node }),
         }
     }
 
@@ -216,24 +216,6 @@ impl Events<'_, '_> {
             }
         }
         complete.then_some(nodes)
-    }
-
-    fn restarted(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<NodeIndex>> {
-        let nodes = self.nodes(reader, yaml)?;
-        for &node in &nodes {
-            let node = &self.subjects.drafts.nodes[node].node;
-            let kind = node.kind.as_str();
-            if SYSTEMS.contains(&kind) {
-                let wrong = report(format!(
-                    "the node `{}` is a {kind}, which does not start anew while the lab runs",
-                    node.name
-                ));
-                let wrong = wrong.expected("expected in-process nodes");
-                reader.problems.add(yaml.span, wrong);
-                return None;
-            }
-        }
-        Some(nodes)
     }
 
     fn set(&mut self, reader: &mut Reader<'_>, yaml: &Yaml, set: &Yaml) -> Option<Vec<Action>> {

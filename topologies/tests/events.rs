@@ -107,11 +107,6 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
             "0s",
             "`down` is zero: nothing could ever run",
         ),
-        (
-            "{ at: 1s, restart: vm }",
-            "vm",
-            "the node `vm` is a qemu, which does not start anew while the lab runs",
-        ),
         ("{ when: '${n > 1}', up: wire }", "n", "unknown name `n` in the expression `n > 1`"),
     ] {
         let (place, said) = wrong(event);

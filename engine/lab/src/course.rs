@@ -83,6 +83,7 @@ pub(crate) async fn tasks(
                 }
             }
         }
+        runner.prepare(task).await;
         events.emit(&Event::TaskStarted {
             task: task.name.clone(),
             commands: task.commands.len(),

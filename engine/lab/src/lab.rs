@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_guests::accel::{self, AccelError};
 use tapestry_guests::image::{self, Image, StoreError};
@@ -24,13 +24,15 @@ use tokio::sync::Semaphore;
 
 use crate::assemble::{AssembleError, Assembly, assemble};
 use crate::changes::Changes;
+use crate::changes::cables::Cables;
 use crate::configure;
 use crate::event::{Event, Events};
 use crate::forwarder::{self, ForwarderError};
 use crate::host_shell::PlaneHost;
 use crate::namespace::NodeNet;
 use crate::net::{LabNet, NetError};
-use crate::node::{Footing, Ground, NodeError, Prepared, RunningNode, bring_up};
+use crate::node::{Footing, Ground, NodeError, Prepared, RunningNode};
+use crate::nodes::Nodes;
 use crate::results::NodeReport;
 
 /// Why a lab did not start.
@@ -162,16 +164,14 @@ pub struct Lab {
     failure: Option<FailureWatch>,
     /// Ends when dropped.
     foreign: Option<tokio::process::Child>,
-    /// Nodes that are up, in the order they came up.
-    pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// Nodes with a life of their own.
+    pub nodes: Arc<Nodes>,
     /// In-process hosts, by index of their node.
     pub hosts: BTreeMap<NodeIndex, Arc<dyn HostShell>>,
     /// Changes links and nodes while they run.
     pub changes: Arc<Changes>,
     /// Reports on all nodes, in the topology's order.
     pub reports: Vec<NodeReport>,
-    // Dropping it closes the netlink socket.
-    net: LabNet,
 }
 
 /// What the manifest says about acceleration: the decision and why.
@@ -268,13 +268,24 @@ impl Lab {
             })
             .collect();
         let plane = Arc::new(Mutex::new(plane));
-        let nodes = Arc::new(RwLock::new(Vec::new()));
+        let holds = Arc::default();
+        let nodes = Arc::new(Nodes::new(Ground {
+            topology: Arc::clone(&topology),
+            net,
+            directory: directory.to_owned(),
+            events: events.clone(),
+            hosts: configure::known_hosts(&topology),
+            turns: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            plane: Arc::clone(&plane),
+            cables: Cables::new(Arc::clone(&topology), Arc::clone(&holds)),
+        }));
         let changes = Arc::new(Changes::new(
             Arc::clone(&topology),
             Arc::clone(&plane),
             device_of.clone(),
             Arc::clone(&nodes),
             events.clone(),
+            holds,
         ));
         let hosts = device_of.into_iter().enumerate().filter_map(|(index, device)| {
             let node = &topology.nodes[index];
@@ -295,7 +306,6 @@ impl Lab {
             hosts,
             changes,
             reports,
-            net,
         };
         Ok((lab, Assembled { plugs, networks }))
     }
@@ -308,14 +318,6 @@ impl Lab {
     ) -> Vec<NodeError> {
         let topology = Arc::clone(&self.topology);
         let events = self.events.clone();
-        let ground = Ground {
-            topology: &topology,
-            net: &self.net,
-            directory: &self.directory,
-            events: &events,
-            hosts: configure::known_hosts(&topology),
-            turns: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
-        };
         let mut coming: FuturesUnordered<_> = assembled
             .plugs
             .into_iter()
@@ -329,8 +331,8 @@ impl Lab {
                     (None, Some(network)) => Footing::Namespace(network),
                     (None, None) => return None,
                 };
-                let ground = &ground;
-                Some(async move { (index, bring_up(ground, index, footing).await) })
+                let nodes = &self.nodes;
+                Some(async move { (index, nodes.boot(index, footing).await) })
             })
             .collect();
         let mut errors = Vec::new();
@@ -341,7 +343,6 @@ impl Lab {
                     report.ready = true;
                     report.boot_seconds = Some(node.boot_seconds);
                     report.configure_seconds = Some(node.configure_seconds);
-                    self.nodes.write().push(Arc::new(node));
                 }
                 Err(error) => {
                     report.error = Some(error.to_string());
@@ -396,7 +397,7 @@ impl Lab {
 
     /// A node that is up.
     pub fn node(&self, name: &str) -> Option<Arc<RunningNode>> {
-        self.nodes.read().iter().find(|node| node.name == name).cloned()
+        self.nodes.get(name)
     }
 
     /// Returns when the data plane has failed; the final report says why.
@@ -440,10 +441,14 @@ impl Lab {
     pub async fn keep(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for node in &self.topology.nodes {
-            let Some(running) = self.node(&node.name) else { continue };
             if node.keep.is_empty() {
                 continue;
             }
+            let Some(running) = self.node(&node.name) else {
+                let text = format!("node {}: nothing to keep, the node is not up", node.name);
+                self.events.emit(&Event::Warning { text });
+                continue;
+            };
             let target = self.directory.join("kept").join(&node.name);
             problems.extend(crate::keep::keep(&running, &node.keep, &target).await);
         }
@@ -456,10 +461,7 @@ impl Lab {
         let plane = self.plane.lock().take();
         // Removing many interfaces takes the kernel seconds, in which nobody else needs to wait.
         let report = plane.map(DataPlane::stop);
-        let nodes: Vec<_> = std::mem::take(&mut *self.nodes.write());
-        let stops = nodes.iter().map(|node| node.machine.stop());
-        let all = futures::future::join_all(stops);
-        let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.nodes.stop()).await;
         report
     }
 }

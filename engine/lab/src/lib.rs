@@ -24,6 +24,7 @@ pub mod lab;
 pub mod namespace;
 pub mod net;
 pub mod node;
+pub mod nodes;
 mod queue;
 pub mod rates;
 pub mod refuse;

@@ -13,6 +13,9 @@
 //! A TAP has its carrier from the start (we hold its descriptor), and a bridge finds that of its
 //! ports when it is set up after them: frames pass as soon as [`NodeNet::configure`] returns.
 //!
+//! A node that starts anew gets a new namespace, into which its TAPs are moved: the kernel takes from
+//! them what the old one knew (addresses, routes, queueing disciplines), and the rest stays behind.
+//!
 //! Reference: `network_namespaces(7)`, `rtnetlink(7)`, kernel `Documentation/networking/tuntap.rst`
 //! and `ip-sysctl.rst`.
 #![allow(unsafe_code)]
@@ -22,7 +25,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns, unshare};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::BridgeStpState;
 use rtnetlink::packet_route::route::RouteScope;
@@ -72,6 +76,14 @@ pub enum NamespaceError {
         /// The system's answer.
         source: io::Error,
     },
+    /// An interface could not be moved from the old namespace.
+    #[error("node {node}: {source}; did the node delete the interface?")]
+    Move {
+        /// The node.
+        node: String,
+        /// What the kernel says.
+        source: Box<NetError>,
+    },
 }
 
 /// The network namespace of a node.
@@ -79,6 +91,8 @@ pub enum NamespaceError {
 pub struct NodeNet {
     namespace: File,
     net: LabNet,
+    /// The kernel's number of each interface, which outlives other names and namespaces.
+    indexes: Vec<u32>,
 }
 
 impl AsFd for NodeNet {
@@ -101,18 +115,22 @@ pub fn make_all(topology: &Topology) -> Result<Vec<Option<Made>>, NamespaceError
         let make_one = |node: &Node| (node.kind == NodeKind::Netns).then(|| make(node)).transpose();
         topology.nodes.iter().map(make_one).collect()
     };
-    // A thread cannot be trusted to find back from where it went, so one is spent on this.
-    std::thread::scope(|scope| match scope.spawn(all).join() {
-        Ok(made) => made,
+    elsewhere(all)
+}
+
+/// Does something on a thread that ends afterwards: one that enters another namespace cannot be
+/// trusted to find back.
+fn elsewhere<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(act).join() {
+        Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic),
     })
 }
 
 /// Makes one namespace, and leaves the calling thread in it.
 fn make(node: &Node) -> Result<Made, NamespaceError> {
-    let refused = |source| NamespaceError::Make { node: node.name.clone(), source };
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| refused(errno.into()))?;
-    let namespace = File::open("/proc/thread-self/ns/net").map_err(refused)?;
+    let (namespace, net) = empty(node)?;
+    let mut indexes = Vec::with_capacity(node.interfaces.len());
     let mut taps = Vec::with_capacity(node.interfaces.len());
     for interface in &node.interfaces {
         let endpoint = || format!("{}:{}", node.name, interface.name);
@@ -122,12 +140,25 @@ fn make(node: &Node) -> Result<Made, NamespaceError> {
             endpoint: endpoint(),
             source: TapError::Create { name: interface.name.clone(), source: errno.into() },
         })?;
+        let index = if_nametoindex(interface.name.as_str());
+        indexes.push(index.map_err(|errno| NamespaceError::Tap {
+            endpoint: endpoint(),
+            source: TapError::Create { name: interface.name.clone(), source: errno.into() },
+        })?);
         taps.push(tap.showing_carrier());
     }
     settings(node)?;
+    Ok((NodeNet { namespace, net, indexes }, taps))
+}
+
+/// Makes an empty namespace, and leaves the calling thread in it.
+fn empty(node: &Node) -> Result<(File, LabNet), NamespaceError> {
+    let refused = |source| NamespaceError::Make { node: node.name.clone(), source };
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| refused(errno.into()))?;
+    let namespace = File::open("/proc/thread-self/ns/net").map_err(refused)?;
     let net = LabNet::connect()
         .map_err(|source| NamespaceError::Netlink { node: node.name.clone(), source })?;
-    Ok((NodeNet { namespace, net }, taps))
+    Ok((namespace, net))
 }
 
 /// Leaves the end of a TAP to the end of its namespace.
@@ -163,6 +194,58 @@ fn settings(node: &Node) -> Result<(), NamespaceError> {
 }
 
 impl NodeNet {
+    /// Takes the node's interfaces down: its processes have ended, and the kernel shall not go on
+    /// talking for it.
+    pub async fn take_down(&self) -> Result<(), NetError> {
+        for &index in &self.indexes {
+            let down = LinkUnspec::new_with_index(index).down().build();
+            let set = self.net.handle().link().set(down).execute().await;
+            set.map_err(failed("take down", &format!("interface {index}")))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the interfaces into a new namespace, which takes this one's place and is to be
+    /// configured. The node's processes must have ended.
+    ///
+    /// Must be called inside a tokio runtime, which then drives the netlink connection.
+    pub async fn renew(&mut self, node: &Node) -> Result<(), NamespaceError> {
+        let runtime = tokio::runtime::Handle::current();
+        let (namespace, net) = elsewhere(|| {
+            let _inside = runtime.enter();
+            empty(node)
+        })?;
+        for (interface, &index) in node.interfaces.iter().zip(&self.indexes) {
+            let name = &interface.name;
+            let change = LinkUnspec::new_with_index(index)
+                .down()
+                .name(name.clone())
+                .setns_by_fd(namespace.as_raw_fd())
+                .build();
+            let moved = self.net.handle().link().set(change).execute().await;
+            moved.map_err(|source| NamespaceError::Move {
+                node: node.name.clone(),
+                source: Box::new(failed("move", name)(source)),
+            })?;
+        }
+        for (interface, index) in node.interfaces.iter().zip(&mut self.indexes) {
+            // Another number, where the kernel has put an interface of its own into the namespace.
+            *index = net.index(&interface.name).await.map_err(|source| NamespaceError::Move {
+                node: node.name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        elsewhere(|| {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Make {
+                node: node.name.clone(),
+                source: errno.into(),
+            })?;
+            settings(node)
+        })?;
+        (self.namespace, self.net) = (namespace, net);
+        Ok(())
+    }
+
     /// Sets up what the topology file says of the node's network.
     pub async fn configure(&self, node: &Node) -> Result<(), NetError> {
         let links = self.net.handle().link();

@@ -108,15 +108,19 @@ impl LabNet {
             .up()
             .build();
         self.handle.link().add(bridge).execute().await.map_err(failed("make bridge", name))?;
-        let index = self.index(name).await?;
         for port in ports {
-            let port_index = self.index(port).await?;
-            let change =
-                LinkUnspec::new_with_index(port_index).controller(index).mtu(mtu).up().build();
-            let set = self.handle.link().set(change).execute().await;
-            set.map_err(failed("add to its bridge", port))?;
+            self.join(name, port, mtu).await?;
         }
         Ok(())
+    }
+
+    /// Puts an interface into a bridge and sets it up.
+    pub async fn join(&self, bridge: &str, port: &str, mtu: u32) -> Result<(), NetError> {
+        let index = self.index(bridge).await?;
+        let port_index = self.index(port).await?;
+        let change = LinkUnspec::new_with_index(port_index).controller(index).mtu(mtu).up().build();
+        let set = self.handle.link().set(change).execute().await;
+        set.map_err(failed("add to its bridge", port))
     }
 
     /// Sets an interface up.

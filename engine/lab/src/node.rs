@@ -1,21 +1,30 @@
 //! A node of a running lab: what it is made of, its shell, and how it comes up and goes.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, recv};
+use parking_lot::Mutex;
 use tapestry_guests::accel;
 use tapestry_guests::image::Image;
 use tapestry_guests::netns::{NetnsError, NetnsNode, NodeSpec};
 use tapestry_guests::os::{self, Os};
-use tapestry_guests::qemu::{self, Backend, Guest, GuestSpec, Nic, StartError};
+use tapestry_guests::qemu::{
+    self, Backend, Guest, GuestSpec, Nic, QmpCommand, QmpError, StartError,
+};
 use tapestry_guests::shell::{CommandError, LoginError, LoginOptions, RunOptions, Shell};
-use tapestry_topologies::resolved::{NodeKind, Topology};
+use tapestry_realtime::{Control, DataPlane};
+use tapestry_topologies::resolved::{NodeIndex, NodeKind, Topology};
 use tokio::sync::Semaphore;
 
+use crate::changes::cables::Cables;
 use crate::configure;
 use crate::event::{Event, Events};
-use crate::namespace::NodeNet;
+use crate::namespace::{NamespaceError, NodeNet};
 use crate::net::{LabNet, NetError};
 
 /// How one interface of a node reaches its port.
@@ -62,6 +71,25 @@ pub enum NodeError {
         node: String,
         /// What the kernel says.
         source: Box<NetError>,
+    },
+    /// It could not get a new namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// Its sockets could not be handed on.
+    #[error("node {node}: cannot plug it in again: {source}")]
+    Plug {
+        /// The node.
+        node: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The cables of links that are down could not be unplugged.
+    #[error("node {node}: {source}")]
+    Cables {
+        /// The node.
+        node: String,
+        /// What QEMU says.
+        source: QmpError,
     },
     /// The shell answered, then went.
     #[error(transparent)]
@@ -111,6 +139,22 @@ impl Machine {
         }
     }
 
+    /// Has the node stand still: all of a virtual machine, the processes of a namespace.
+    pub async fn pause(&self) -> Result<(), PauseError> {
+        match self {
+            Self::Qemu(guest) => Ok(guest.qmp().execute(QmpCommand::Stop).await.map(drop)?),
+            Self::Netns { init, .. } => Ok(signal_all(*init, Signal::SIGSTOP)?),
+        }
+    }
+
+    /// Has it go on.
+    pub async fn resume(&self) -> Result<(), PauseError> {
+        match self {
+            Self::Qemu(guest) => Ok(guest.qmp().execute(QmpCommand::Cont).await.map(drop)?),
+            Self::Netns { init, .. } => Ok(signal_all(*init, Signal::SIGCONT)?),
+        }
+    }
+
     /// Ends the node as if its power failed.
     pub async fn kill(&self) {
         match self {
@@ -134,6 +178,36 @@ impl Machine {
             }
         }
     }
+}
+
+/// Why a node did not stand still, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// QEMU refused.
+    #[error(transparent)]
+    Qemu(#[from] QmpError),
+    /// A signal could not be sent.
+    #[error("cannot signal its processes: {0}")]
+    Signal(#[from] std::io::Error),
+}
+
+/// Sends a signal to all processes of a namespace node, whose process 1 this is.
+fn signal_all(init: u32, signal: Signal) -> std::io::Result<()> {
+    let own = std::fs::read_link(format!("/proc/{init}/ns/pid"))?;
+    // Twice, for a process that is just being made by one that goes on.
+    for _ in 0..2 {
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let its = std::fs::read_link(entry.path().join("ns/pid"));
+            if its.is_ok_and(|its| its == own) {
+                // One that has ended needs no signal.
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A node that is up.
@@ -162,21 +236,38 @@ impl std::fmt::Debug for ShellHandle {
 }
 
 /// What all nodes of a lab share while they come up.
-#[derive(Debug)]
-pub struct Ground<'a> {
+pub struct Ground {
     /// The topology.
-    pub topology: &'a Topology,
+    pub topology: Arc<Topology>,
     /// The lab's network namespace.
-    pub net: &'a LabNet,
+    pub net: LabNet,
     /// Directory of the run.
-    pub directory: &'a Path,
+    pub directory: PathBuf,
     /// Where events go.
-    pub events: &'a Events,
+    pub events: Events,
     /// The lines of `/etc/hosts` that all nodes share.
     pub hosts: String,
     /// Namespace nodes start in turns, as many at a time as there are cores: each is a burst of work
     /// for the processor, and hundreds at once would only be in each other's way.
     pub turns: Semaphore,
+    /// `None` once the lab is stopped.
+    pub plane: Arc<Mutex<Option<DataPlane>>>,
+    /// The virtual machines' cables.
+    pub cables: Cables,
+}
+
+impl Ground {
+    /// Tells the data plane whether a node hears what is sent to it.
+    pub(crate) fn set_listening(&self, node: NodeIndex, listens: bool) {
+        let plane = self.plane.lock();
+        let Some(plane) = plane.as_ref() else { return };
+        for link in &self.topology.links {
+            for (station, _) in (0..).zip(&link.endpoints).filter(|(_, end)| end.node == node) {
+                // A worker that has ended lets nothing pass anyway.
+                let _ = plane.control(&link.name, Control::Node { station, listens });
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Events {
@@ -196,7 +287,7 @@ pub struct Prepared {
     pub accel: accel::Resolved,
 }
 
-/// What is there before a node is started.
+/// What is there before a node is started, and stays for when it starts anew.
 #[derive(Debug)]
 pub enum Footing {
     /// A virtual machine's image, and what its interfaces plug into.
@@ -205,27 +296,35 @@ pub enum Footing {
     Namespace(NodeNet),
 }
 
-/// Brings node `index` up: starts it, waits for its shell, configures it, runs its `init`.
+/// Brings node `index` up: starts it, waits for its shell, configures it, runs its `init`. `life`
+/// counts how often it has been started before.
 pub async fn bring_up(
-    ground: &Ground<'_>,
+    ground: &Ground,
     index: usize,
-    footing: Footing,
+    footing: &mut Footing,
+    life: u32,
 ) -> Result<RunningNode, NodeError> {
     let node = &ground.topology.nodes[index];
     let (started, machine, shell) = match footing {
         Footing::Machine(prepared, plugs) => {
             let started = Instant::now();
-            let (machine, shell) = start_qemu(ground, index, *prepared, plugs).await?;
+            let (machine, shell) = start_qemu(ground, index, prepared, plugs, life).await?;
             (started, machine, shell)
         }
         Footing::Namespace(network) => {
             // Nobody closes the semaphore.
             let _turn = ground.turns.acquire().await;
             let started = Instant::now();
+            if life > 0 {
+                network.renew(node).await?;
+            }
             let (machine, shell) = start_netns(ground, index, network).await?;
             (started, machine, shell)
         }
     };
+    if life > 0 {
+        ground.set_listening(index, true);
+    }
     let boot_seconds = started.elapsed().as_secs_f64();
     let configured = Instant::now();
     let result = configure_node(ground, index, &machine, &shell).await;
@@ -249,10 +348,11 @@ pub async fn bring_up(
 }
 
 async fn start_qemu(
-    ground: &Ground<'_>,
+    ground: &Ground,
     index: usize,
-    prepared: Prepared,
-    plugs: Vec<Plug>,
+    prepared: &Prepared,
+    plugs: &[Plug],
+    life: u32,
 ) -> Result<(Machine, Shell), NodeError> {
     let node = &ground.topology.nodes[index];
     let NodeKind::Qemu(qemu) = &node.kind else {
@@ -263,10 +363,18 @@ async fn start_qemu(
     for (interface, plug) in node.interfaces.iter().zip(plugs) {
         let backend = match plug {
             Plug::TapBridge { theirs, ours, bridge } => {
+                // The one before may not be quite gone.
+                let theirs = if life == 0 { theirs.clone() } else { format!("{theirs}.{life}") };
                 bridges.push((bridge, theirs.clone(), ours, interface.mtu));
                 Backend::Tap(theirs)
             }
-            Plug::Socket(fd) => Backend::Dgram(fd),
+            Plug::Socket(fd) => {
+                let plug = |source| NodeError::Plug { node: node.name.clone(), source };
+                if life > 0 {
+                    forget_datagrams(fd).map_err(plug)?;
+                }
+                Backend::Dgram(fd.try_clone().map_err(plug)?)
+            }
             Plug::InNode | Plug::InProcess => {
                 unreachable!("a virtual machine's interfaces are TAPs or sockets")
             }
@@ -278,7 +386,7 @@ async fn start_qemu(
     let mut guest = Guest::start(GuestSpec {
         node: node.name.clone(),
         program: qemu::program(),
-        image: prepared.image,
+        image: prepared.image.clone(),
         machine: qemu.machine.clone(),
         accel,
         vcpus: qemu.vcpus,
@@ -295,12 +403,17 @@ async fn start_qemu(
         .events
         .emit(&Event::NodeStarted { node: node.name.clone(), kind: format!("qemu ({accel})") });
     for (bridge, theirs, ours, mtu) in bridges {
-        let joined = ground.net.bridge(&bridge, &[&theirs, &ours], mtu).await;
+        let joined = match life {
+            0 => ground.net.bridge(bridge, &[&theirs, ours], mtu).await,
+            _ => ground.net.join(bridge, &theirs, mtu).await,
+        };
         joined.map_err(|source| NodeError::Net {
             node: node.name.clone(),
             source: Box::new(source),
         })?;
     }
+    let plugged = ground.cables.connect(index, guest.qmp().clone()).await;
+    plugged.map_err(|source| NodeError::Cables { node: node.name.clone(), source })?;
     let console = guest.take_console().expect("a new guest still has its console");
     let emulator = Some(guest.pid());
     match login(ground, &node.name, console, prepared.os, boot_timeout, emulator).await {
@@ -317,10 +430,22 @@ async fn start_qemu(
     }
 }
 
+/// Throws away what was sent to the guest that was there before.
+fn forget_datagrams(socket: &OwnedFd) -> std::io::Result<()> {
+    let mut waste = [0; 1];
+    loop {
+        match recv(socket.as_raw_fd(), &mut waste, MsgFlags::MSG_DONTWAIT) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 async fn start_netns(
-    ground: &Ground<'_>,
+    ground: &Ground,
     index: usize,
-    network: NodeNet,
+    network: &NodeNet,
 ) -> Result<(Machine, Shell), NodeError> {
     /// A shell in a namespace answers at once; on a very busy machine, after seconds.
     const LOGIN: Duration = Duration::from_secs(30);
@@ -344,7 +469,7 @@ async fn start_netns(
 }
 
 async fn login(
-    ground: &Ground<'_>,
+    ground: &Ground,
     node: &str,
     stream: tokio::net::UnixStream,
     os: &'static Os,
@@ -357,7 +482,7 @@ async fn login(
 }
 
 async fn configure_node(
-    ground: &Ground<'_>,
+    ground: &Ground,
     index: usize,
     machine: &Machine,
     shell: &Shell,
@@ -366,7 +491,7 @@ async fn configure_node(
     let options = RunOptions { output_limit: 64 << 10, ..RunOptions::default() };
     // A namespace node's network is configured from outside.
     let script = matches!(machine, Machine::Qemu(_))
-        .then(|| ("its configuration".to_owned(), configure::script(ground.topology, index)));
+        .then(|| ("its configuration".to_owned(), configure::script(&ground.topology, index)));
     let commands = script
         .into_iter()
         .chain(node.init.iter().map(|text| (format!("init command `{text}`"), text.clone())));

@@ -240,7 +240,6 @@ fn status(
         let elapsed = time.elapsed();
         let elapsed_ns = nanoseconds(elapsed);
         let snapshot = snapshots();
-        let up = nodes.read().clone();
         let known = known.lock();
         let baseline = known.baseline.as_ref();
         let truth = snapshot.as_ref().zip(baseline).map(|(snapshot, baseline)| {
@@ -273,7 +272,7 @@ fn status(
             name: topology.name.clone(),
             elapsed_ns,
             progress,
-            nodes: status::nodes(&topology, &up),
+            nodes: status::nodes(&topology, &nodes),
             foreign,
             links: snapshot.as_ref().map(status::links).unwrap_or_default(),
             truth,

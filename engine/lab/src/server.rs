@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
-use parking_lot::RwLock;
 use tapestry_guests::shell::RunOptions;
 use tapestry_guests::task::{HostShell, run_on_host};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,12 +19,13 @@ use tokio::process::Command;
 use crate::changes::Changes;
 use crate::control::{END, FAILURE, LONGEST_PACKET, OUTPUT, Request, packet_head};
 use crate::node::{Machine, RunningNode};
+use crate::nodes::Nodes;
 use crate::status::Status;
 
 /// The part of a lab that others may look at while it runs.
 pub struct Shared {
-    /// Nodes that are up.
-    pub nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    /// Nodes with a life of their own.
+    pub nodes: Arc<Nodes>,
     /// In-process hosts by name.
     pub hosts: BTreeMap<String, Arc<dyn HostShell>>,
     /// Names of all nodes of the topology.
@@ -38,13 +38,13 @@ pub struct Shared {
 
 impl Shared {
     fn node(&self, name: &str) -> Result<Arc<RunningNode>, String> {
-        if let Some(node) = self.nodes.read().iter().find(|node| node.name == name) {
-            return Ok(Arc::clone(node));
+        if let Some(node) = self.nodes.get(name) {
+            return Ok(node);
         }
         Err(if self.hosts.contains_key(name) {
             format!("node {name} is in-process and has no console; use `tapestry exec`")
-        } else if self.names.iter().any(|known| known == name) {
-            format!("node {name} is not ready")
+        } else if let Some(index) = self.names.iter().position(|known| known == name) {
+            format!("node {name} {}", self.nodes.absence(index))
         } else {
             format!("there is no node {name:?}; the nodes are {}", self.names.join(", "))
         })

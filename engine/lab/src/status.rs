@@ -7,7 +7,6 @@
 //! [`Request::Status`]: crate::control::Request::Status
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tapestry_models::Drops;
@@ -16,6 +15,7 @@ use tapestry_topologies::resolved::{Node, NodeKind, Topology};
 
 use crate::host::CpuTicks;
 use crate::node::{Machine, RunningNode};
+use crate::nodes::Nodes;
 use crate::usage::{self, Extent, Usage};
 use crate::verdict::Verdict;
 
@@ -184,8 +184,9 @@ pub struct Truth {
     pub unintended: u64,
 }
 
-/// The state of all nodes of a topology, given those that are up.
-pub(crate) fn nodes(topology: &Topology, up: &[Arc<RunningNode>]) -> Vec<NodeStatus> {
+/// The state of all nodes of a topology.
+pub(crate) fn nodes(topology: &Topology, nodes: &Nodes) -> Vec<NodeStatus> {
+    let up = nodes.running();
     let extents: Vec<Extent> = up
         .iter()
         .map(|node| match &node.machine {
@@ -196,11 +197,13 @@ pub(crate) fn nodes(topology: &Topology, up: &[Arc<RunningNode>]) -> Vec<NodeSta
     let usages = usage::of(&extents);
     let up: BTreeMap<&str, (&RunningNode, Option<Usage>)> =
         up.iter().zip(usages).map(|(node, used)| (node.name.as_str(), (&**node, used))).collect();
-    let status = |node: &Node| {
+    let status = |(index, node): (usize, &Node)| {
         let running = up.get(node.name.as_str());
         let state = match running {
             Some((running, _)) if running.shell.0.lost().is_some() => NodeState::Lost,
-            None if matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns) => NodeState::Starting,
+            None if matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns) => {
+                if nodes.is_off(index) { NodeState::Lost } else { NodeState::Starting }
+            }
             // In-process nodes are there with the data plane.
             _ => NodeState::Ready,
         };
@@ -211,7 +214,7 @@ pub(crate) fn nodes(topology: &Topology, up: &[Arc<RunningNode>]) -> Vec<NodeSta
             usage: running.and_then(|(_, used)| *used),
         }
     };
-    topology.nodes.iter().map(status).collect()
+    topology.nodes.iter().enumerate().map(status).collect()
 }
 
 /// The state of all links.

@@ -1,6 +1,5 @@
 //! Tasks in a lab: the task runner over the lab's shells, its outcomes as reports.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::changes::agenda::Agenda;
 use crate::lab::Lab;
-use crate::node::RunningNode;
+use crate::nodes::Nodes;
 use crate::results::{CommandReport, MetricValue, TaskReport, TaskState, excerpt};
 
 /// Longest wait for the last frames of sources to leave the links; traffic may never end.
@@ -21,7 +20,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs tasks on the nodes of a lab.
 pub struct Tasks {
-    nodes: BTreeMap<String, Arc<RunningNode>>,
+    nodes: Arc<Nodes>,
     runner: TaskRunner,
     /// When the last source sends its last frame; none without sources.
     sources_end: Option<Instant>,
@@ -40,6 +39,9 @@ pub struct Done {
 
 /// Carries tasks out, in real or in virtual time.
 pub(crate) trait Executor {
+    /// Waits until what the task needs is there: nodes that start anew have come up.
+    async fn prepare(&mut self, _: &Task) {}
+
     /// Runs one task to its end.
     async fn run(&mut self, task: &Task) -> Done;
 
@@ -68,6 +70,10 @@ pub struct Leftover {
 }
 
 impl Executor for Tasks {
+    async fn prepare(&mut self, task: &Task) {
+        self.nodes.settled(task.commands.iter().map(|command| command.node)).await;
+    }
+
     async fn run(&mut self, task: &Task) -> Done {
         Tasks::run(self, task).await
     }
@@ -98,21 +104,19 @@ impl Tasks {
     /// run directory.
     pub fn new(lab: &Lab, directory: &Path) -> Self {
         let topology = lab.topology();
-        let nodes: BTreeMap<String, Arc<RunningNode>> =
-            lab.nodes.read().iter().map(|node| (node.name.clone(), Arc::clone(node))).collect();
-        let shells = topology
-            .nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| Some((index, nodes.get(&node.name)?.shell.0.clone())))
-            .collect();
+        let shells = lab.nodes.shells().collect();
         let outputs = Some(directory.join("outputs"));
         let runner = TaskRunner::new(shells, lab.epoch(), outputs).with_hosts(lab.hosts.clone());
         // They started when the lab was ready, a moment ago.
         let last = topology.last_source_frame();
         let sources_end =
             last.and_then(|last| Instant::now().checked_add(Duration::from_nanos(last.as_nanos())));
-        Self { nodes, runner, sources_end, snapshots: Box::new(lab.snapshots()) }
+        Self {
+            nodes: Arc::clone(&lab.nodes),
+            runner,
+            sources_end,
+            snapshots: Box::new(lab.snapshots()),
+        }
     }
 
     /// Runs one task to its end. May be a task the topology does not have.
@@ -127,7 +131,8 @@ impl Tasks {
 
     /// Ends what still runs in the background.
     pub async fn finish(mut self) -> Vec<Leftover> {
-        for (name, node) in &self.nodes {
+        for node in self.nodes.running() {
+            let name = &node.name;
             if let Some(why) = node.shell.0.console().log_error() {
                 tracing::warn!("console/{name}.log is incomplete: {why}");
             }

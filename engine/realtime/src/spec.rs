@@ -178,6 +178,14 @@ pub enum Control {
     Delay(SimTime),
     /// Another rate, for frames whose transmission has not begun; `None` is unlimited.
     Rate(Option<tapestry_core::DataRate>),
+    /// The node at this station is off or stands still (`true`: it takes part again): frames for it
+    /// are counted as [`NodeDown`](crate::PortDrop::NodeDown). Means nothing at an in-process device.
+    Node {
+        /// The end of the link, in the order of its endpoints.
+        station: u32,
+        /// Whether frames reach it.
+        listens: bool,
+    },
     /// Other values for some parameters, for frames not yet on the wire.
     Change(Direction, Box<ParameterChange>),
 }

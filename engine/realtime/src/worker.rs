@@ -92,6 +92,9 @@ pub(crate) struct Attached {
     link: LinkId,
     endpoint: String,
     outgoing: Vec<Frame>,
+    /// Whether the node is there; frames for one that is not are counted instead.
+    listens: bool,
+    unheard: u64,
     /// Whether it is in `ready` or `starved`.
     listed: bool,
     /// Whether the poller watches for room to write.
@@ -122,6 +125,8 @@ impl Attached {
             link,
             endpoint,
             outgoing: Vec::with_capacity(BURST),
+            listens: true,
+            unheard: 0,
             listed: false,
             watches_room: false,
             state,
@@ -351,6 +356,11 @@ impl Worker {
     /// Gives a port what it has to send.
     fn send(&mut self, index: usize) -> Result<(), Failure> {
         let attached = &mut self.parts.ports[index];
+        if !attached.listens {
+            attached.unheard += attached.outgoing.len() as u64;
+            attached.outgoing.clear();
+            return Ok(());
+        }
         if !self.parts.ring.as_ref().is_some_and(|ring| ring.writes(index)) {
             attached.port.tx_burst(&mut attached.outgoing);
             self.watch_room(index);

@@ -2,8 +2,8 @@
 //!
 //! Assumptions: a tokio runtime; the caller's network namespace holds the TAPs it names.
 //!
-//! Not modelled: restarting a guest. A guest that reboots or panics ends, and its [`Exit`] says
-//! so; the lab decides what that means.
+//! Not modelled: a reboot inside one process. A guest that reboots or panics ends, and its [`Exit`]
+//! says so; the lab decides what that means, and may start another with the same specification.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -310,6 +310,12 @@ impl Guest {
     /// Waits for the process to end. May be cancelled and called again.
     pub async fn wait(&self) -> Exit {
         ended(self.exit.clone(), &self.node).await
+    }
+
+    /// The same for others, who may outlive this handle.
+    pub fn end(&self) -> impl Future<Output = Exit> + Send + use<> {
+        let (exit, node) = (self.exit.clone(), self.node.clone());
+        async move { ended(exit, &node).await }
     }
 
     /// Asks QEMU to quit and kills it when it has not ended after `grace`.

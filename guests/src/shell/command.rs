@@ -118,6 +118,19 @@ pub enum CommandError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The node was starting anew all the time.
+    #[error(
+        "node `{node}` was starting anew for {:.1} s, so `{command}` was not run; raise the task's timeout",
+        waited.as_secs_f64()
+    )]
+    Starting {
+        /// The node.
+        node: String,
+        /// The command's beginning.
+        command: String,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The guest has no directory for the output of background commands.
     #[error(
         "node `{node}`: cannot run `{command}` in the background: none of /dev/shm, /run, /tmp and /var/tmp is writable there; mount a tmpfs in `init:`"
@@ -150,6 +163,13 @@ pub enum CommandError {
         /// The last lines of the console.
         console: Vec<String>,
     },
+}
+
+impl CommandError {
+    /// Whether somebody ended the command's node on purpose.
+    pub fn is_end_of_node(&self) -> bool {
+        matches!(self, Self::Lost { cause: Lost::Ended { .. }, .. })
+    }
 }
 
 /// The last console lines as the end of a message.

@@ -55,6 +55,7 @@ pub(super) enum Request {
     Release { token: u64, written: bool },
     Cancel { token: u64 },
     Signal { process: u32, signal: &'static str },
+    End { why: String },
 }
 
 /// Where the news of a command go; dropped, they tell the waiting side that the shell is gone.
@@ -234,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                 }
             }
             Request::Signal { process, signal } => self.machine.signal(process, signal, now),
+            Request::End { why } => self.machine.handle_end(why),
             Request::Release { .. } | Request::Cancel { .. } => {}
         }
     }

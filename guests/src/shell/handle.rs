@@ -146,6 +146,13 @@ impl Shell {
         found.ok().and_then(|s| s.lost.clone()).unwrap_or(Lost::Closed)
     }
 
+    /// Gives the shell up because the node is ended on purpose, and waits until all its commands have
+    /// been told; their error says `why` ("was killed"). A shell that is gone already stays as it is.
+    pub async fn end(&self, why: &str) {
+        self.request(Request::End { why: why.to_owned() });
+        self.wait_lost().await;
+    }
+
     /// Runs a command and waits for its end. Waits its turn if the node is busy.
     pub async fn run(&self, text: &str, options: &RunOptions) -> Result<Finished, CommandError> {
         let (running, _) = self.begin(text, options, false, true).await?;

@@ -90,6 +90,12 @@ pub enum Lost {
         /// What was being waited for.
         while_: &'static str,
     },
+    /// Somebody ended the node on purpose, or had it start anew.
+    #[error("the node {why}")]
+    Ended {
+        /// What was done to it: "was killed".
+        why: String,
+    },
     /// The login asked for a user name again and again.
     #[error("it refuses the login; check `os:` of the node")]
     LoginRefused,
@@ -266,6 +272,11 @@ impl Machine {
     pub fn handle_closed(&mut self) {
         let suspicion = self.suspicion.take();
         self.lose(suspicion.map_or(Lost::Closed, |s| Lost::Trouble { line: s.line }));
+    }
+
+    /// The node is being ended on purpose.
+    pub fn handle_end(&mut self, why: String) {
+        self.lose(Lost::Ended { why });
     }
 
     /// When [`Machine::handle_timeout`] is due, if ever.

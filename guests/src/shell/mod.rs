@@ -25,6 +25,7 @@ mod login;
 pub mod machine;
 mod output;
 mod process;
+mod slot;
 mod watch;
 
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
@@ -34,3 +35,4 @@ pub use frame::Key;
 pub use handle::{LoginError, LoginOptions, Shell};
 pub use machine::Lost;
 pub use output::{Collector, Output};
+pub use slot::ShellSlot;

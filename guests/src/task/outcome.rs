@@ -134,7 +134,20 @@ impl CommandOutcome {
             (Some(expected), status) => status == Some(expected),
             (None, _) => true,
         };
-        expected && !self.timed_out && self.error.is_none()
+        let sound = self.error.as_ref().is_none_or(TaskError::is_end_of_node);
+        expected && !self.timed_out && sound
+    }
+
+    /// Notes why there is no result, which became clear at `at`. A command whose node was ended on
+    /// purpose counts as killed, as on an in-process host, so that the file can expect it.
+    pub(super) fn take_error(&mut self, error: TaskError, at: u64) {
+        if error.is_end_of_node() {
+            const KILLED: u8 = 137;
+            self.set_status(KILLED);
+            self.stopped = false;
+            self.end_ns = self.start_ns.map(|_| at);
+        }
+        self.error = Some(error);
     }
 
     pub(super) fn take_finished(
@@ -231,6 +244,13 @@ pub enum TaskError {
         /// The end of its output.
         output: String,
     },
+}
+
+impl TaskError {
+    /// Whether somebody ended the command's node on purpose.
+    pub fn is_end_of_node(&self) -> bool {
+        matches!(self, Self::Command(error) if error.is_end_of_node())
+    }
 }
 
 fn as_text<S: Serializer>(output: &Output, serializer: S) -> Result<S::Ok, S::Error> {

@@ -15,7 +15,7 @@ use super::outcome::{CommandOutcome, TaskError, TaskOutcome};
 use super::ready;
 use super::seat::{Seat, SeatArmed, SeatBackground, SeatRunning};
 use crate::shell::line::StartLine;
-use crate::shell::{RunOptions, Shell};
+use crate::shell::{RunOptions, ShellSlot};
 
 /// What a task is doing, for a progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl TaskRunner {
     /// A runner that counts times from `epoch`. The whole output of each command goes to a file
     /// `TASK.COMMAND.out` in the existing directory `outputs`, if given.
     pub fn new(
-        shells: BTreeMap<NodeIndex, Shell>,
+        shells: BTreeMap<NodeIndex, ShellSlot>,
         epoch: Instant,
         outputs: Option<PathBuf>,
     ) -> Self {
@@ -73,14 +73,6 @@ impl TaskRunner {
     pub fn with_hosts(mut self, hosts: BTreeMap<NodeIndex, Arc<dyn HostShell>>) -> Self {
         self.seats.extend(hosts.into_iter().map(|(node, host)| (node, Seat::Host(host))));
         self
-    }
-
-    /// The shell of a node, to run a command outside tasks.
-    pub fn shell(&self, node: NodeIndex) -> Option<&Shell> {
-        match self.seats.get(&node)? {
-            Seat::Shell(shell) => Some(shell),
-            Seat::Host(_) => None,
-        }
     }
 
     /// Carries out `task`; see the module's documentation. `when` has been decided by the caller.
@@ -227,7 +219,7 @@ impl TaskRunner {
                     starts.push(finished.started);
                     outcome.take_finished(finished, |t| self.at(t));
                 }
-                Err(error) => outcome.error = Some(error),
+                Err(error) => outcome.take_error(error, self.at(Instant::now())),
             }
         }
         let skew = match (starts.iter().min(), starts.iter().max()) {
@@ -253,7 +245,7 @@ impl TaskRunner {
             let options = self.options(&task, &outcome.name, None);
             match command.stop(&options).await {
                 Ok(finished) => outcome.take_finished(finished, |t| self.at(t)),
-                Err(error) => outcome.error = Some(error.into()),
+                Err(error) => outcome.take_error(error.into(), self.at(Instant::now())),
             }
             progress(TaskEvent::Ended { command: &outcome.name, status: outcome.status });
             outcome

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use super::host::{HostCommand, HostShell};
 use crate::shell::line::StartLine;
-use crate::shell::{Armed, Background, CommandError, Finished, Output, RunOptions, Running, Shell};
+use crate::shell::{
+    Armed, Background, CommandError, Finished, Output, RunOptions, Running, ShellSlot,
+};
 
 /// What a node's commands run on.
 #[derive(Debug, Clone)]
 pub(super) enum Seat {
-    Shell(Shell),
+    Shell(ShellSlot),
     Host(Arc<dyn HostShell>),
 }
 
@@ -38,7 +40,7 @@ pub(super) enum SeatBackground {
 impl Seat {
     pub(super) fn node(&self) -> &str {
         match self {
-            Self::Shell(shell) => shell.node(),
+            Self::Shell(slot) => slot.node(),
             Self::Host(host) => host.node(),
         }
     }
@@ -49,7 +51,10 @@ impl Seat {
         options: RunOptions,
     ) -> Result<SeatArmed, CommandError> {
         match self {
-            Self::Shell(shell) => shell.arm(text, &options).await.map(SeatArmed::Shell),
+            Self::Shell(slot) => {
+                let shell = slot.shell(text, options.queue).await?;
+                shell.arm(text, &options).await.map(SeatArmed::Shell)
+            }
             Self::Host(host) => {
                 let (host, text) = (Arc::clone(host), text.to_owned());
                 Ok(SeatArmed::Host { host, text, options })
@@ -63,7 +68,8 @@ impl Seat {
         options: &RunOptions,
     ) -> Result<SeatBackground, CommandError> {
         match self {
-            Self::Shell(shell) => {
+            Self::Shell(slot) => {
+                let shell = slot.shell(text, options.queue).await?;
                 // The file is written when the output is fetched at the end.
                 let options = RunOptions { output_file: None, ..options.clone() };
                 shell.start_background(text, &options).await.map(SeatBackground::Shell)

@@ -219,10 +219,7 @@ impl Network {
     }
 
     pub(super) fn forward(&mut self, now: SimTime, device: DeviceId, port: u32, frame: Frame) {
-        let Device { kind, stations, power } = &mut self.devices[device.0 as usize];
-        if *power != Power::On {
-            return;
-        }
+        let Device { kind, stations, .. } = &mut self.devices[device.0 as usize];
         match kind {
             DeviceKind::Bridge(bridge) => {
                 let forward = bridge.receive(now, port, &frame);

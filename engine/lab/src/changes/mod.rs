@@ -5,15 +5,18 @@
 //! nodes, [`Changes`] does it to a lab in real time; a simulation does it itself.
 
 pub(crate) mod agenda;
+pub(crate) mod cables;
 pub(crate) mod effects;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tapestry_core::SimTime;
 use tapestry_core::link::ParameterChange;
-use tapestry_guests::qemu::{QmpCommand, QmpError};
+use tapestry_guests::qemu::QmpError;
 use tapestry_models::{DeviceChange, Direction};
 use tapestry_realtime::{Control, ControlError, DataPlane, HostCommandError};
 use tapestry_topologies::parse_settings;
@@ -21,7 +24,8 @@ use tapestry_topologies::resolved::{Action, Channel, Endpoint, LinkIndex, NodeIn
 
 use crate::control::LinkRequest;
 use crate::event::{Event, Events};
-use crate::node::{Machine, RunningNode};
+use crate::node::{NodeError, PauseError};
+use crate::nodes::{Nodes, Restart};
 use agenda::Agenda;
 use effects::{Effect, Holds};
 
@@ -57,10 +61,12 @@ pub enum ChangeError {
     #[error(transparent)]
     Device(#[from] HostCommandError),
     /// The node is not up.
-    #[error("node {node} is not running")]
+    #[error("node {node} {why}")]
     NotRunning {
         /// The node.
         node: String,
+        /// What it is instead.
+        why: &'static str,
     },
     /// QEMU refused.
     #[error("node {node}: {source}")]
@@ -70,22 +76,17 @@ pub enum ChangeError {
         /// What it said.
         source: QmpError,
     },
-    /// A signal could not be sent.
+    /// The node did not stand still, or go on.
     #[error("node {node}: {source}")]
-    Signal {
+    Pause {
         /// The node.
         node: String,
-        /// The system's answer.
-        source: std::io::Error,
+        /// Why.
+        source: PauseError,
     },
-    /// Such a node does not start anew while the lab runs.
-    #[error("node {node}: a node of kind {kind} cannot be restarted while the lab runs")]
-    NoRestart {
-        /// The node.
-        node: String,
-        /// Its kind.
-        kind: &'static str,
-    },
+    /// The node has ended and did not start anew.
+    #[error("restart: {0}")]
+    Restart(#[from] NodeError),
     /// The lab is over or another program moves its frames.
     #[error("the lab has no data plane to change")]
     NoPlane,
@@ -98,9 +99,27 @@ pub struct Changes {
     pub(crate) plane: Arc<Mutex<Option<DataPlane>>>,
     /// Index among the data plane's devices, by node.
     pub(crate) device_of: Vec<Option<usize>>,
-    pub(crate) nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) events: Events,
-    holds: Mutex<Holds>,
+    holds: Arc<Mutex<Holds>>,
+}
+
+/// A change that has been begun: what still goes on are nodes that start anew.
+#[derive(Debug, Default)]
+#[must_use = "whether the nodes came up again is known when this has finished"]
+pub struct Begun(Vec<Restart>);
+
+impl Begun {
+    /// Waits until the nodes are up and configured; fails with the first that is not.
+    pub async fn finish(self) -> Result<(), ChangeError> {
+        for restart in self.0 {
+            // One that was interrupted by another change is not a failure.
+            if let Ok(outcome) = restart.await {
+                outcome?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Changes {
@@ -108,10 +127,11 @@ impl Changes {
         topology: Arc<Topology>,
         plane: Arc<Mutex<Option<DataPlane>>>,
         device_of: Vec<Option<usize>>,
-        nodes: Arc<RwLock<Vec<Arc<RunningNode>>>>,
+        nodes: Arc<Nodes>,
         events: Events,
+        holds: Arc<Mutex<Holds>>,
     ) -> Self {
-        Self { topology, plane, device_of, nodes, events, holds: Mutex::default() }
+        Self { topology, plane, device_of, nodes, events, holds }
     }
 
     /// The link of this name.
@@ -163,67 +183,75 @@ impl Changes {
         Ok(Action::Set { link, directions: Box::new(directions) })
     }
 
-    /// Does it now; `scheduled` is the time of the run at which it was to happen, if it was planned.
+    /// Does it now and returns when it is done; a node that starts anew is up again then.
+    /// `scheduled` is the time of the run at which it was to happen, if it was planned.
     pub async fn make(
         &self,
         action: &Action,
         scheduled: Option<SimTime>,
     ) -> Result<(), ChangeError> {
+        self.begin(action, scheduled).await?.finish().await
+    }
+
+    /// The same without waiting for nodes that start anew: they have ended and begun to start.
+    pub async fn begin(
+        &self,
+        action: &Action,
+        scheduled: Option<SimTime>,
+    ) -> Result<Begun, ChangeError> {
         let effects = self.holds.lock().effects(&self.topology, action);
+        let mut begun = Begun::default();
         for effect in effects {
-            let at = self.carry_out(&effect).await?;
+            let at = self.carry_out(&effect, &mut begun).await?;
             let executed = at.saturating_duration_since(self.events.start()).into();
             self.events.emit(&changed(&self.topology, &effect, scheduled, executed));
         }
-        Ok(())
+        Ok(begun)
     }
 
     /// Makes the changes of an agenda when they are due, until dropped. `failed` hears of those
     /// that cannot be made.
     pub(crate) async fn drive(&self, agenda: &Agenda, failed: impl Fn(String)) {
+        let mut restarts = FuturesUnordered::new();
         loop {
             let changed = agenda.changed();
             tokio::pin!(changed);
-            let Some(due) = agenda.peek() else {
-                changed.await;
-                continue;
-            };
-            let due = self.events.start() + Duration::from(due);
+            let due = agenda.peek().map(|due| self.events.start() + Duration::from(due));
             tokio::select! {
                 () = until(due) => {}
                 () = &mut changed => continue,
+                Some((at, outcome)) = restarts.next() => {
+                    if let Err(error) = outcome {
+                        failed(format!("event at {at}: {error}"));
+                    }
+                    continue;
+                }
             }
             let now = self.events.time().elapsed().into();
             while let Some((at, action)) = agenda.pop(now) {
-                if let Err(error) = self.make(&action, Some(at)).await {
-                    failed(format!("event at {at}: {error}"));
+                match self.begin(&action, Some(at)).await {
+                    Ok(begun) => restarts.push(async move { (at, begun.finish().await) }),
+                    Err(error) => failed(format!("event at {at}: {error}")),
                 }
                 agenda.done();
             }
         }
     }
 
-    async fn carry_out(&self, effect: &Effect) -> Result<Instant, ChangeError> {
+    async fn carry_out(&self, effect: &Effect, begun: &mut Begun) -> Result<Instant, ChangeError> {
         match effect {
             Effect::Carrier { link, up } => self.set_carrier(*link, *up).await,
             Effect::Set { link, directions } => self.set(*link, directions),
-            Effect::Node { node, change } => self.change_node(*node, *change).await,
+            Effect::Node { node, change } => self.change_node(*node, *change, begun).await,
         }
     }
 
     async fn set_carrier(&self, link: LinkIndex, up: bool) -> Result<Instant, ChangeError> {
         let control = if up { Control::LinkUp } else { Control::LinkDown };
         let at = self.control(link, control)?;
-        for end in &self.topology.links[link].endpoints {
-            let node = &self.topology.nodes[end.node].name;
-            // Other nodes' interfaces belong to the data plane. A guest that is not up gets its
-            // cables when it comes.
-            let Some(running) = self.running(end.node) else { continue };
-            if let Machine::Qemu(guest) = &running.machine {
-                let set = guest.qmp().set_link(end.interface, up).await;
-                set.map_err(|source| ChangeError::Qemu { node: node.clone(), source })?;
-            }
-        }
+        // Other nodes' interfaces belong to the data plane.
+        let set = self.nodes.ground().cables.set(link, up).await;
+        set.map_err(|(node, source)| ChangeError::Qemu { node: self.name(node), source })?;
         Ok(at)
     }
 
@@ -248,6 +276,7 @@ impl Changes {
         &self,
         node: NodeIndex,
         change: DeviceChange,
+        begun: &mut Begun,
     ) -> Result<Instant, ChangeError> {
         if let Some(device) = self.device_of[node] {
             let plane = self.plane.lock();
@@ -261,31 +290,31 @@ impl Changes {
             }
             return Ok(at);
         }
-        let name = || self.topology.nodes[node].name.clone();
-        let running = self.running(node).ok_or_else(|| ChangeError::NotRunning { node: name() })?;
         let at = Instant::now();
-        let qemu = |source| ChangeError::Qemu { node: name(), source };
-        let signal = |source| ChangeError::Signal { node: name(), source };
-        match (&running.machine, change) {
-            (_, DeviceChange::Restart) => {
-                let kind = self.topology.nodes[node].kind.as_str();
-                return Err(ChangeError::NoRestart { node: name(), kind });
+        let paused = match change {
+            DeviceChange::Pause => self.nodes.pause(node).await,
+            DeviceChange::Resume => self.nodes.resume(node).await,
+            DeviceChange::Kill => self.nodes.kill(node).await.then_some(Ok(())),
+            DeviceChange::Restart => {
+                let restart = self.nodes.restart(node).await;
+                restart.map(|restart| {
+                    begun.0.push(restart);
+                    Ok(())
+                })
             }
-            (Machine::Qemu(guest), DeviceChange::Pause) => {
-                guest.qmp().execute(QmpCommand::Stop).await.map(drop).map_err(qemu)?;
+        };
+        match paused {
+            Some(Ok(())) => Ok(at),
+            Some(Err(source)) => Err(ChangeError::Pause { node: self.name(node), source }),
+            None => {
+                let why = self.nodes.absence(node);
+                Err(ChangeError::NotRunning { node: self.name(node), why })
             }
-            (Machine::Qemu(guest), DeviceChange::Resume) => {
-                guest.qmp().execute(QmpCommand::Cont).await.map(drop).map_err(qemu)?;
-            }
-            (Machine::Netns { init, .. }, DeviceChange::Pause) => {
-                signal_all(*init, nix::sys::signal::Signal::SIGSTOP).map_err(signal)?;
-            }
-            (Machine::Netns { init, .. }, DeviceChange::Resume) => {
-                signal_all(*init, nix::sys::signal::Signal::SIGCONT).map_err(signal)?;
-            }
-            (machine, DeviceChange::Kill) => machine.kill().await,
         }
-        Ok(at)
+    }
+
+    fn name(&self, node: NodeIndex) -> String {
+        self.topology.nodes[node].name.clone()
     }
 
     fn control(&self, link: LinkIndex, control: Control) -> Result<Instant, ChangeError> {
@@ -293,40 +322,18 @@ impl Changes {
         let plane = plane.as_ref().ok_or(ChangeError::NoPlane)?;
         Ok(plane.control(&self.topology.links[link].name, control)?)
     }
-
-    fn running(&self, node: NodeIndex) -> Option<Arc<RunningNode>> {
-        let name = &self.topology.nodes[node].name;
-        self.nodes.read().iter().find(|node| node.name == *name).cloned()
-    }
 }
 
-/// Sleeps to a fraction of a millisecond: the runtime's own timer is no finer than one.
-async fn until(due: Instant) {
+/// Sleeps to a fraction of a millisecond: the runtime's own timer is no finer than one. Without a
+/// time, for ever.
+async fn until(due: Option<Instant>) {
+    let Some(due) = due else { return std::future::pending().await };
     const COARSE: Duration = Duration::from_millis(2);
     if let Some(early) = due.checked_sub(COARSE) {
         tokio::time::sleep_until(early.into()).await;
     }
     let fine = move || std::thread::sleep(due.saturating_duration_since(Instant::now()));
     let _ = tokio::task::spawn_blocking(fine).await;
-}
-
-/// Sends a signal to all processes of a namespace node, whose process 1 this is.
-fn signal_all(init: u32, signal: nix::sys::signal::Signal) -> std::io::Result<()> {
-    let own = std::fs::read_link(format!("/proc/{init}/ns/pid"))?;
-    // Twice, for a process that is just being made by one that goes on.
-    for _ in 0..2 {
-        for entry in std::fs::read_dir("/proc")?.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let its = std::fs::read_link(entry.path().join("ns/pid"));
-            if its.is_ok_and(|its| its == own) {
-                // One that has ended needs no signal.
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What `events.jsonl` says of a change.

@@ -22,12 +22,19 @@ pub enum PortDrop {
     Backpressure,
     /// The kernel refused the frame for another reason (no memory, rejected).
     Refused,
+    /// The node was off or stood still, because somebody asked for it or because it had ended.
+    NodeDown,
 }
 
 impl PortDrop {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 4] =
-        [Self::InterfaceDown, Self::InterfaceGone, Self::Backpressure, Self::Refused];
+    pub const ALL: [Self; 5] = [
+        Self::InterfaceDown,
+        Self::InterfaceGone,
+        Self::Backpressure,
+        Self::Refused,
+        Self::NodeDown,
+    ];
 
     /// The word used in `results.json`.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +43,7 @@ impl PortDrop {
             Self::InterfaceGone => "interface-gone",
             Self::Backpressure => "backpressure",
             Self::Refused => "refused",
+            Self::NodeDown => "node-down",
         }
     }
 

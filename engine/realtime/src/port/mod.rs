@@ -40,6 +40,9 @@ pub trait Port: Send {
     /// writable and at the end of the run.
     fn flush(&mut self) {}
 
+    /// Counts kept frames as lost: the node is off or stands still.
+    fn discard(&mut self) {}
+
     /// What was counted so far.
     fn counters(&self) -> &PortCounters;
 

@@ -124,6 +124,12 @@ impl Port for SocketPort {
         self.send_queue();
     }
 
+    fn discard(&mut self) {
+        self.tally.lost(PortDrop::NodeDown, self.queue.len() as u64);
+        self.queue.clear();
+        self.tally.set_pending(0);
+    }
+
     fn counters(&self) -> &PortCounters {
         self.tally.counters()
     }

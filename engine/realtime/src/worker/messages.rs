@@ -10,6 +10,7 @@ use super::{Attached, LinkState, Message, PortStatus, Worker, WorkerState};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::poller::WaitBackend;
+use crate::port::PortDrop;
 use crate::spec::Control;
 
 impl Worker {
@@ -79,6 +80,16 @@ impl Worker {
             Control::LinkDown => self.set_link_up(now, link, false),
             Control::Delay(delay) => network.set_delay(now, link, delay),
             Control::Rate(rate) => network.set_rate(now, link, rate),
+            Control::Node { station, listens } => {
+                let port = network.port(link, station);
+                let attached = self.parts.ports.iter_mut().find(|at| Some(at.id) == port);
+                if let Some(attached) = attached {
+                    attached.listens = listens;
+                    if !listens {
+                        attached.port.discard();
+                    }
+                }
+            }
             Control::Change(direction, change) => {
                 network.change_link(now, link, direction, &change)?;
             }
@@ -110,9 +121,10 @@ impl Worker {
                 stations: network.counters(link).iter().enumerate().map(station).collect(),
             }
         };
-        let port_status = |attached: &Attached| PortStatus {
-            counters: *attached.port.counters(),
-            state: attached.port.state(),
+        let port_status = |attached: &Attached| {
+            let mut counters = *attached.port.counters();
+            counters.tx_drops.add(PortDrop::NodeDown, attached.unheard);
+            PortStatus { counters, state: attached.port.state() }
         };
         WorkerState {
             links: network.links().map(link_state).collect(),

@@ -1,0 +1,243 @@
+//! The nodes of a running lab that have a life of their own: virtual machines and namespaces come
+//! up, stand still, end, and start anew.
+//!
+//! Purpose: one place that knows which nodes are up. A node that starts anew is another
+//! [`RunningNode`] on the same footing; whoever runs commands on it finds its present shell in a
+//! [`ShellSlot`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tapestry_guests::shell::ShellSlot;
+use tapestry_topologies::resolved::{NodeIndex, NodeKind};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::event::Event;
+use crate::node::{Footing, Ground, Machine, NodeError, PauseError, RunningNode, bring_up};
+
+/// Nodes outside the data plane, by their index in the topology.
+pub struct Nodes {
+    ground: Ground,
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    /// Kept from the first boot on; `None` before it. Locked while the node comes up.
+    footing: tokio::sync::Mutex<Option<Footing>>,
+    running: RwLock<Option<Arc<RunningNode>>>,
+    shell: ShellSlot,
+    /// How often it has been started.
+    lives: AtomicU32,
+    /// Ended on purpose, or not come up again.
+    off: AtomicBool,
+    /// The task that starts it anew.
+    starting: Mutex<Option<AbortHandle>>,
+}
+
+/// A node that starts anew; ends when its configuration is done, or with the reason why it is not.
+pub(crate) type Restart = JoinHandle<Result<(), NodeError>>;
+
+impl Nodes {
+    pub(crate) fn new(ground: Ground) -> Self {
+        let slot = |name: &str| Slot {
+            footing: tokio::sync::Mutex::default(),
+            running: RwLock::default(),
+            shell: ShellSlot::new(name),
+            lives: AtomicU32::new(0),
+            off: AtomicBool::new(false),
+            starting: Mutex::default(),
+        };
+        let slots = ground.topology.nodes.iter().map(|node| slot(&node.name)).collect();
+        Self { ground, slots }
+    }
+
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// A node that is up.
+    pub fn get(&self, name: &str) -> Option<Arc<RunningNode>> {
+        let index = self.ground.topology.nodes.iter().position(|node| node.name == name)?;
+        self.at(index)
+    }
+
+    /// The same by its index in the topology.
+    pub fn at(&self, node: NodeIndex) -> Option<Arc<RunningNode>> {
+        self.slots.get(node)?.running.read().clone()
+    }
+
+    /// All that are up, in the order of the topology.
+    pub fn running(&self) -> Vec<Arc<RunningNode>> {
+        self.slots.iter().filter_map(|slot| slot.running.read().clone()).collect()
+    }
+
+    /// Why a node is not up, as the end of a sentence that it begins.
+    pub fn absence(&self, node: NodeIndex) -> &'static str {
+        if self.is_off(node) {
+            "has been switched off"
+        } else if self.slots[node].starting.lock().is_some() {
+            "is starting anew"
+        } else {
+            "is not ready"
+        }
+    }
+
+    /// Whether a node was up, and neither is nor will be.
+    pub(crate) fn is_off(&self, node: NodeIndex) -> bool {
+        self.slots[node].off.load(Ordering::Relaxed)
+    }
+
+    /// Where the shells of the nodes that have one outside the data plane are found.
+    pub fn shells(&self) -> impl Iterator<Item = (NodeIndex, ShellSlot)> {
+        let nodes = self.ground.topology.nodes.iter().zip(&self.slots).enumerate();
+        nodes
+            .filter(|(_, (node, _))| matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns))
+            .map(|(index, (_, slot))| (index, slot.shell.clone()))
+    }
+
+    /// Waits while these nodes start anew.
+    pub async fn settled(&self, nodes: impl IntoIterator<Item = NodeIndex>) {
+        for node in nodes {
+            let is_starting = self.slots[node].starting.lock().is_some();
+            if is_starting {
+                self.slots[node].shell.settled().await;
+            }
+        }
+    }
+
+    /// Brings a node up for the first time.
+    pub(crate) async fn boot(
+        self: &Arc<Self>,
+        node: NodeIndex,
+        footing: Footing,
+    ) -> Result<Arc<RunningNode>, NodeError> {
+        let mut place = self.slots[node].footing.lock().await;
+        self.begin_life(node, place.insert(footing)).await
+    }
+
+    /// Has a node stand still. A virtual machine hears nothing meanwhile; for a namespace the
+    /// kernel still answers. `None` if it is not up.
+    pub(crate) async fn pause(&self, node: NodeIndex) -> Option<Result<(), PauseError>> {
+        let running = self.at(node)?;
+        let paused = running.machine.pause().await;
+        if paused.is_ok() && matches!(running.machine, Machine::Qemu(_)) {
+            self.ground.set_listening(node, false);
+        }
+        Some(paused)
+    }
+
+    /// Has it go on.
+    pub(crate) async fn resume(&self, node: NodeIndex) -> Option<Result<(), PauseError>> {
+        let running = self.at(node)?;
+        let resumed = running.machine.resume().await;
+        if resumed.is_ok() {
+            self.ground.set_listening(node, true);
+        }
+        Some(resumed)
+    }
+
+    /// Ends a node as if its power failed; false if there is none that is or was up.
+    pub(crate) async fn kill(&self, node: NodeIndex) -> bool {
+        if self.slots[node].lives.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let killed = "was killed";
+        self.slots[node].shell.gone(killed);
+        self.slots[node].off.store(true, Ordering::Relaxed);
+        self.end_life(node, killed).await;
+        true
+    }
+
+    /// Ends a node and begins to start it anew; `None` if it never was up. Commands on it fail, and
+    /// those that come wait until it is up again.
+    pub(crate) async fn restart(self: &Arc<Self>, node: NodeIndex) -> Option<Restart> {
+        let slot = &self.slots[node];
+        if slot.lives.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        slot.shell.starting();
+        slot.off.store(false, Ordering::Relaxed);
+        self.end_life(node, "was restarted").await;
+        let this = Arc::clone(self);
+        let mut starting = slot.starting.lock();
+        let begun = tokio::spawn(async move {
+            let slot = &this.slots[node];
+            let mut footing = slot.footing.lock().await;
+            let Some(footing) = footing.as_mut() else { return Ok(()) };
+            let begun = this.begin_life(node, footing).await;
+            *slot.starting.lock() = None;
+            begun.map(drop).inspect_err(|error| {
+                let (node, error) = (slot.shell.node().to_owned(), error.to_string());
+                slot.shell.gone("did not start anew");
+                slot.off.store(true, Ordering::Relaxed);
+                this.ground.events.emit(&Event::NodeFailed { node, error });
+            })
+        });
+        *starting = Some(begun.abort_handle());
+        drop(starting);
+        Some(begun)
+    }
+
+    /// Ends all nodes side by side.
+    pub(crate) async fn stop(&self) {
+        let ends = self.slots.iter().map(async |slot| {
+            if let Some(starting) = slot.starting.lock().take() {
+                starting.abort();
+            }
+            let running = slot.running.write().take();
+            if let Some(node) = running {
+                node.machine.stop().await;
+            }
+        });
+        futures::future::join_all(ends).await;
+    }
+
+    async fn begin_life(
+        self: &Arc<Self>,
+        node: NodeIndex,
+        footing: &mut Footing,
+    ) -> Result<Arc<RunningNode>, NodeError> {
+        let slot = &self.slots[node];
+        let life = slot.lives.fetch_add(1, Ordering::Relaxed);
+        let running = Arc::new(bring_up(&self.ground, node, footing, life).await?);
+        if let Machine::Qemu(guest) = &running.machine {
+            // One that ends unasked hears nothing from then on.
+            let (end, this) = (guest.end(), Arc::downgrade(self));
+            tokio::spawn(async move {
+                end.await;
+                if let Some(this) = this.upgrade()
+                    && this.slots[node].lives.load(Ordering::Relaxed) == life + 1
+                {
+                    this.ground.set_listening(node, false);
+                }
+            });
+        }
+        *slot.running.write() = Some(Arc::clone(&running));
+        slot.shell.put(running.shell.0.clone());
+        Ok(running)
+    }
+
+    async fn end_life(&self, node: NodeIndex, why: &str) {
+        let slot = &self.slots[node];
+        if let Some(starting) = slot.starting.lock().take() {
+            starting.abort();
+        }
+        self.ground.set_listening(node, false);
+        let running = slot.running.write().take();
+        if let Some(running) = running {
+            // First the shell, so that its commands learn the reason.
+            running.shell.0.end(why).await;
+            running.machine.kill().await;
+        }
+        // Free once a start that was aborted has let go of everything.
+        let footing = slot.footing.lock().await;
+        self.ground.cables.disconnect(node).await;
+        if let Some(Footing::Namespace(network)) = footing.as_ref()
+            && let Err(error) = network.take_down().await
+        {
+            // One that the node has deleted, for example, is silent already.
+            tracing::debug!(node = slot.shell.node(), %error, "interfaces not taken down");
+        }
+    }
+}
