@@ -91,6 +91,36 @@ events:
 }
 
 #[test]
+fn queues_and_the_mtu_change_while_frames_wait() {
+    let topology = r"
+nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ name: wire, pair: [a, b], channel: point-to-point, rate: 100kbit/s, delay: 1ms, ipv4: 10.0.0.0/24 }]
+tasks:
+  - { name: neighbours, run: { a: ping -c 1 b } }
+  - name: burst
+    run: { a: { command: ping -c 50 -i 0.01 -s 1000 -W 20 b, status: any } }
+    metrics: { answers: { regex: '(\d+) received' } }
+  - name: long
+    run: { a: { command: ping -c 3 -i 0.5 -s 1000 -W 1 b, status: 1 } }
+  - { name: short, run: { a: ping -c 3 -i 0.5 -s 400 -W 1 b } }
+events:
+  - { during: burst, at: 600ms, link: wire, set: { a->b: { queue: 10 } } }
+  - { after: burst, link: wire, set: { mtu: 600 } }
+";
+    let place = Place::new();
+    let ended = simulate(&place, topology).expect(0);
+    let results = ended.results().passed();
+    let station = &results.0["links"][0]["endpoints"][0]["station"];
+    // Of fifty requests of 84 ms each, eight are on their way at 600 ms and ten stay waiting.
+    assert_eq!(count(&results, "answers"), 18, "{}", results.output("burst", "a"));
+    assert_eq!(station["tx_dropped"], serde_json::json!({ "queue-full": 32, "too-long": 3 }));
+    let changes = changes(&ended.out);
+    assert_eq!(changes[0]["parameters"][0]["queue"]["limit"]["frames"], 10, "{}", changes[0]);
+    assert_eq!(changes[0]["parameters"][1]["queue"], Value::Null);
+    assert_eq!(changes[1]["mtu"], 600);
+}
+
+#[test]
 fn a_flap_a_partition_and_what_follows_from_tasks_and_results() {
     let topology = "
 nodes: { 'a,b,c': { kind: host } }
@@ -248,16 +278,26 @@ tasks: [{ name: wait, run: { b: sleep 1000 }, timeout: 2000s }]
     let time: f64 = time.trim_end_matches(" ms").parse().expect("a number");
     assert!(time >= 151.0, "{ping}");
     let refused = |arguments: &[&str], parts: &[&str]| {
-        place.call(&[&["link", "out"], arguments].concat()).expect(1).says(parts);
+        place.call(&[&["link", "out"], arguments].concat()).expect(2).says(parts);
     };
     refused(&["nowhere", "down"], &["no link \"nowhere\"", "wire"]);
     refused(&["wire", "set", "spin=1"], &["unknown key `spin`"]);
     refused(&["wire", "set", "loss=200%"], &["loss"]);
     refused(&["wire", "set", "jitter=9ms"], &["jitter of 9ms", "delay of 1ms"]);
     refused(&["wire", "set", "loss=1%", "--from", "c"], &["no direction from node c"]);
+    refused(&["wire", "set", "mtu=9000"], &["MTU of 1500", "at most"]);
+    refused(&["wire", "set", "queue=20ms"], &["limit in time", "`rate`"]);
     place.call(&["link", "out", "wire", "set", "loss"]).expect(2).says(&["KEY=VALUE"]);
-    let actions: Vec<_> = changes(&place.path("out")).iter().map(|c| c["action"].clone()).collect();
-    assert_eq!(actions, ["down", "up", "set"]);
+    let queue = "queue={discipline: codel, target: 9ms}";
+    place.call(&["link", "out", "wire", "set", "mtu=600", "rate=1Mbit/s", queue]).expect(0);
+    let long = ["exec", "out", "a", "ping", "-c", "1", "-W", "1", "-s", "1000", "b"];
+    place.call(&long).expect(1);
+    // With a rate there now is, a time means something.
+    place.call(&["link", "out", "wire", "set", "queue=20ms", "--from", "a"]).expect(0);
+    let changes = changes(&place.path("out"));
+    let actions: Vec<_> = changes.iter().map(|change| change["action"].clone()).collect();
+    assert_eq!(actions, ["down", "up", "set", "set", "set"]);
+    assert_eq!(changes[3]["parameters"][1]["queue"]["discipline"], "codel");
 }
 
 #[test]

@@ -98,6 +98,46 @@ fn a_stream_does_not_exceed_the_rate_and_uses_it() {
     assert!((10_000.0..27_000.0).contains(&rate), "{rate} kbit/s");
 }
 
+/// A second of one opportunity a millisecond and one of a quarter of it, as a radio link has.
+const TRACE: &str = r"
+name: traced
+nodes:
+  a: { kind: netns }
+  b: { kind: netns }
+links:
+  - pair: [a, b]
+    delay: 10ms
+    queue: 1000
+    ipv4: 10.0.0.0/24
+    a->b: { trace: radio.trace }
+tasks:
+  - name: server
+    run: { b: { command: iperf -s, background: true, ready: 'TCP port' } }
+  - name: stream
+    run: { a: iperf -c b -t 6 -f k }
+";
+
+#[test]
+fn a_stream_gets_what_a_trace_allows() {
+    if !have_root() || !have_program("iperf") {
+        return;
+    }
+    let place = Place::new();
+    let fast = (1..=1_000).map(|ms| format!("{ms}\n"));
+    let slow = (1_004..=2_000).step_by(4).map(|ms| format!("{ms}\n"));
+    place.file("radio.trace", fast.chain(slow).collect::<String>());
+    let results = place.run(&patient(TRACE)).expect(0).results().passed();
+    let delivered = &results.0["links"][0]["endpoints"][1]["station"]["delivered"];
+    let count = |key: &str| delivered[key].as_f64().expect("a count");
+    let packets = count("bytes") - 14.0 * count("frames");
+    // 1250 opportunities of 1500 bytes every two seconds; what was still queued at the end of the
+    // stream goes on to arrive. The lower bound is for a busy machine.
+    let task = results.task("stream")["seconds"].as_f64().expect("a time");
+    let bound = |seconds: f64| (seconds / 2.0).ceil() * 1_250.0 * 1_500.0;
+    assert!(packets <= bound(task + 3.0), "{packets} bytes in {task} s");
+    assert!(packets >= 0.5 * 3.0 * 1_250.0 * 1_500.0, "{packets} bytes in {task} s");
+}
+
 /// Neighbours are told to each other: a hardware address learned from an ARP packet with wrong bits
 /// would cost all packets until the kernel asks again.
 const SHARED: &str = r"

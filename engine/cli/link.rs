@@ -1,7 +1,9 @@
 //! `tapestry link`: changes a link of a running lab, from another terminal.
 
-use tapestry_lab::control::{self, LinkRequest, Request};
+use tapestry_lab::control::{self, ControlError, LinkRequest, Request};
 use tapestry_lab::rundir;
+
+use crate::{FAILED, USAGE};
 
 /// Change a link of a running lab: take it down, bring it up, or set its parameters.
 #[derive(clap::Args)]
@@ -50,6 +52,12 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
     };
     let request = Request::Link { link: args.link.clone(), change };
-    let status = control::ask(&run, &request, |_| Ok(()))?;
-    Ok(u8::try_from(status).unwrap_or(1))
+    match control::ask(&run, &request, |_| Ok(())) {
+        Ok(status) => Ok(u8::try_from(status).unwrap_or(FAILED)),
+        Err(ControlError::Misuse(wrong)) => {
+            crate::tell!("error: {wrong}");
+            Ok(USAGE)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

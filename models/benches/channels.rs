@@ -1,13 +1,11 @@
 //! Nanoseconds a frame over each channel, from filling its buffer to taking it out at the far end.
 
-use std::hint::black_box;
+mod burst;
 
+use burst::BURST;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapestry_core::{DataRate, SimTime, Streams};
-use tapestry_models::{FramePool, LinkConfig, NetworkBuilder, PortId};
-
-/// Frames that a worker takes from a port at once.
-const BURST: u64 = 64;
+use tapestry_models::{LinkConfig, NetworkBuilder};
 
 fn channels(c: &mut Criterion) {
     let mut group = c.benchmark_group("channels");
@@ -30,21 +28,7 @@ fn channels(c: &mut Criterion) {
             if builder.link(config).is_err() {
                 continue;
             }
-            let mut network = builder.build();
-            let mut pool = FramePool::new(2_048, 8_192);
-            let mut now = SimTime::ZERO;
-            group.bench_function(format!("{kind}/{what}"), |b| {
-                b.iter(|| {
-                    for _ in 0..BURST {
-                        if let Ok(frame) = pool.fill(|_| Ok(1_512)) {
-                            network.handle_frame(now, PortId(0), black_box(frame));
-                        }
-                    }
-                    now += SimTime::from_micros(100);
-                    network.handle_timeout(now);
-                    network.transmits().for_each(|out| drop(black_box(out)));
-                });
-            });
+            burst::bench(&mut group, &format!("{kind}/{what}"), builder.build());
         }
     }
     group.finish();

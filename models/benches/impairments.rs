@@ -1,18 +1,18 @@
 //! Nanoseconds a frame for each impairment of a point-to-point link, beside a plain link; a link
 //! with all of them; and a delay line with a thousand and with a million frames in it.
 
+mod burst;
+
 use std::hint::black_box;
 
+use burst::BURST;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapestry_core::link::{
     BeyondDelay, Chance, Corruption, DeliveryTrace, Distribution, Jitter, LinkParameters, Loss,
     Reorder, Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
-use tapestry_models::{Frame, FramePool, LinkConfig, Network, NetworkBuilder, PortId};
-
-/// Frames that a worker takes from a port at once.
-const BURST: u64 = 64;
+use tapestry_models::{Frame, LinkConfig, Network, NetworkBuilder, PortId};
 
 fn percent(percent: f64) -> Probability {
     Probability::from_f64(percent / 100.0).unwrap_or_default()
@@ -97,21 +97,8 @@ fn impairments(c: &mut Criterion) {
     let mut group = c.benchmark_group("impairments");
     group.throughput(Throughput::Elements(BURST));
     for (name, parameters) in cases() {
-        let Some(mut network) = network(&parameters) else { continue };
-        let mut pool = FramePool::new(2_048, 8_192);
-        let mut now = SimTime::ZERO;
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                for _ in 0..BURST {
-                    if let Ok(frame) = pool.fill(|_| Ok(1_512)) {
-                        network.handle_frame(now, PortId(0), black_box(frame));
-                    }
-                }
-                now += SimTime::from_micros(100);
-                network.handle_timeout(now);
-                network.transmits().for_each(|out| drop(black_box(out)));
-            });
-        });
+        let Some(network) = network(&parameters) else { continue };
+        burst::bench(&mut group, name, network);
     }
     group.finish();
 }

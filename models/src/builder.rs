@@ -172,7 +172,7 @@ impl NetworkBuilder {
                 ChannelKind::Csma => vec![(Direction::Both, forward)],
             };
             for (direction, parameters) in directions {
-                link.check(direction, parameters)?;
+                link.check(direction, config.mtu, parameters)?;
                 link.set(SimTime::ZERO, self.streams(), direction, parameters);
             }
         }

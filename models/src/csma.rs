@@ -142,6 +142,13 @@ impl Csma {
         LinkParameters { framing: self.framing, ..LinkParameters::new(self.rate, self.delay) }
     }
 
+    /// Gives a station another queue.
+    pub(crate) fn set_queue(&mut self, cx: &mut Context<'_>, station: usize, queue: Queue) {
+        let (now, rate) = (cx.now, self.rate);
+        let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
+        self.stations[station].queue.replace_with(queue, now, rate, report);
+    }
+
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         let instant = self.rate.is_none() && self.delay == SimTime::ZERO;
         let receivers = self.stations.len() - 1;

@@ -39,7 +39,10 @@ pub use host::{
     HostRoute, InvalidPrefix, IpNetwork, PROGRAMS, ParseIpNetworkError,
 };
 pub use link::{Backoff, ChannelKind, DeviceId, Direction, Framing, LinkConfig, LinkId, PortId};
-pub use network::{CommandError, DeviceChange, Livelock, Network, SetLinkError, Transmit};
+pub use network::{
+    CommandError, DeviceChange, DirectionChange, LinkChange, Livelock, Network, SetLinkError,
+    Transmit,
+};
 pub use queue::{
     ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, LEAST_QUANTUM, Limit, PieConfig,
     QueueConfig, RedConfig, RedUnit,

@@ -94,6 +94,14 @@ impl PointToPoint {
         LinkParameters { framing: side.framing, ..LinkParameters::new(side.rate, side.delay) }
     }
 
+    /// Gives a station another queue.
+    pub(crate) fn set_queue(&mut self, cx: &mut Context<'_>, station: usize, queue: Queue) {
+        let side = &mut self.sides[station];
+        let (now, rate) = (cx.now, side.queue_rate());
+        let report = |frame: &Frame, event| cx.queue_event(station, frame, event);
+        side.queue.replace_with(queue, now, rate, report);
+    }
+
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>, station: usize, frame: Frame) {
         let side = &mut self.sides[station];
         let (now, rate) = (cx.now, side.queue_rate());

@@ -3,13 +3,13 @@
 
 use proptest::prelude::*;
 use tapestry_core::link::{
-    BeyondDelay, Chance, Corruption, DeliveryTrace, Jitter, LinkParameters, Loss, Reorder,
-    Schedule, Slots, TokenBucket, Unit,
+    BeyondDelay, Chance, Corruption, DeliveryTrace, Jitter, LinkParameters, Loss, Parameter,
+    ParameterChange, Reorder, Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
 use tapestry_models::{
-    Direction, DropReason, Frame, Limit, LinkConfig, LinkId, Network, NetworkBuilder, PortId,
-    QueueConfig, SetLinkError,
+    Direction, DirectionChange, DropReason, Frame, Limit, LinkChange, LinkConfig, LinkId, Network,
+    NetworkBuilder, PortId, QueueConfig, SetLinkError,
 };
 
 mod common;
@@ -268,6 +268,67 @@ fn wrong_parameters_change_nothing() {
     let plain = LinkParameters::default();
     let error = shared.set_link(SimTime::ZERO, LINK, Direction::From(0), &plain).unwrap_err();
     assert!(matches!(error, SetLinkError::NoDirections { .. }));
+}
+
+#[test]
+fn a_change_of_several_things_is_made_whole_or_not_at_all() {
+    let mut network = wire(&LinkParameters::new(None, ms(1)));
+    let delay = |delay| DirectionChange {
+        parameters: ParameterChange {
+            set: [Parameter::Delay].into(),
+            to: LinkParameters::new(None, delay),
+        },
+        queue: None,
+    };
+    let jitter = DirectionChange {
+        parameters: ParameterChange {
+            set: [Parameter::Jitter].into(),
+            to: LinkParameters { jitter: Some(Jitter::uniform(ms(2))), ..Default::default() },
+        },
+        queue: Some(QueueConfig::frames(1)),
+    };
+    let change = LinkChange { directions: [delay(ms(9)), jitter], mtu: Some(100) };
+    let error = network.change_link(SimTime::ZERO, LINK, &change).unwrap_err();
+    assert!(matches!(&error, SetLinkError::Invalid { link, .. } if link == "l"), "{error}");
+    assert_eq!(network.link_parameters(LINK, 0).delay, ms(1));
+    network.handle_frame(SimTime::ZERO, PortId(0), Frame::from(vec![0; 500]));
+    assert_eq!(network.counters(LINK)[0].tx_dropped[DropReason::TooLong], 0, "not the MTU either");
+
+    let too_long = LinkChange { mtu: Some(1_501), ..LinkChange::default() };
+    let error = network.change_link(SimTime::ZERO, LINK, &too_long).unwrap_err();
+    assert!(matches!(error, SetLinkError::Mtu { mtu: 1_501, most: 1_500, .. }), "{error}");
+    let both = LinkChange { directions: [delay(ms(9)), delay(ms(3))], mtu: Some(100) };
+    network.change_link(ms(1), LINK, &both).unwrap();
+    assert_eq!([0, 1].map(|side| network.link_parameters(LINK, side).delay), [ms(9), ms(3)]);
+    for (length, lost) in [(114, 0), (118, 1), (500, 2)] {
+        network.handle_frame(ms(2), PortId(0), Frame::from(vec![0; length]));
+        assert_eq!(network.counters(LINK)[0].tx_dropped[DropReason::TooLong], lost);
+    }
+    let shared = LinkConfig::csma("l", 3);
+    let mut shared = self::network(shared);
+    let error = shared.change_link(SimTime::ZERO, LINK, &both).unwrap_err();
+    assert!(matches!(error, SetLinkError::NoDirections { .. }));
+}
+
+#[test]
+fn frames_that_wait_move_to_the_queue_that_takes_the_place_of_theirs() {
+    let rate = DataRate::from_bits_per_sec(1_000_000);
+    let links = [LinkConfig::point_to_point("l"), LinkConfig::csma("l", 2)];
+    for link in links {
+        let mut network = network(LinkConfig { rate, ..link });
+        for number in 0..20 {
+            network.handle_frame(SimTime::ZERO, PortId(0), frame(number));
+        }
+        let direction =
+            DirectionChange { queue: Some(QueueConfig::frames(5)), ..DirectionChange::default() };
+        let change = LinkChange { directions: [direction.clone(), direction], mtu: None };
+        network.change_link(SimTime::from_micros(1), LINK, &change).unwrap();
+        let dropped = network.counters(LINK)[0].tx_dropped;
+        assert_eq!((dropped[DropReason::QueueFull], dropped.total()), (14, 14));
+        network.run_until(ms(100)).unwrap();
+        let numbers: Vec<u32> = left(&mut network).iter().map(|out| out.0).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5], "in their order");
+    }
 }
 
 #[test]

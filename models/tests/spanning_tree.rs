@@ -32,7 +32,7 @@ fn a_triangle_forwards_each_frame_once() {
     let schedule = Schedule::Periodic {
         start: SimTime::from_secs(1),
         interval: SimTime::from_secs(1),
-        count: 100,
+        count: 200,
         frame: udp_frame(address(1), broadcast, 1_000),
     };
     builder.source("a", schedule, port(&builder, a, 1)).unwrap();
@@ -57,15 +57,25 @@ fn a_triangle_forwards_each_frame_once() {
     // Bridge 0 is root; of the others, the one with the higher address blocks the link between.
     assert_eq!(blocked, [(2, 0)]);
 
-    // The root's link to the third bridge fails; its port hears nothing for 20 s, and then listens
-    // and learns.
+    // The root's link to the third bridge fails. That bridge loses its carrier, so it does not wait
+    // until it has heard nothing for 20 s: the blocked port listens and learns at once.
     network.set_link_up(SimTime::from_millis(49_500), LinkId(ca.0), false);
-    network.run_until(SimTime::from_millis(99_500)).unwrap();
-    assert_eq!(big(&network, sinks[0]), 70);
-    assert!(network.bridge(DeviceId(2)).unwrap().forwards(0), "the blocked port took over");
+    network.run_until(SimTime::from_millis(78_500)).unwrap();
+    assert!(!network.bridge(DeviceId(2)).unwrap().forwards(0), "it still learns");
     let before = big(&network, sinks[1]);
-    network.run_until(SimTime::from_millis(100_500)).unwrap();
+    network.run_until(SimTime::from_millis(80_500)).unwrap();
+    assert!(network.bridge(DeviceId(2)).unwrap().forwards(0), "the blocked port took over");
     assert_eq!(big(&network, sinks[1]), before + 1);
+    assert_eq!(big(&network, sinks[0]), 51, "the others missed nothing");
+
+    // When the link is back, its port is the root port again, and the other one blocks at once.
+    network.set_link_up(SimTime::from_millis(80_500), LinkId(ca.0), true);
+    network.run_until(SimTime::from_millis(83_500)).unwrap();
+    assert!(!network.bridge(DeviceId(2)).unwrap().forwards(0), "no loop");
+    network.run_until(SimTime::from_millis(115_500)).unwrap();
+    let before = big(&network, sinks[1]);
+    network.run_until(SimTime::from_millis(120_500)).unwrap();
+    assert_eq!(big(&network, sinks[1]), before + 5, "each frame once");
 }
 
 /// Two hosts with bridges inside, joined twice: a loop that only the protocol breaks.

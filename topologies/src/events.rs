@@ -7,7 +7,7 @@
 
 use indexmap::IndexMap;
 use tapestry_core::SimTime;
-use tapestry_core::link::{LinkParameters, Parameter, ParameterChange};
+use tapestry_core::link::{Parameter, ParameterChange};
 
 use crate::check::{check, run_time_expression};
 use crate::diagnostics::{Diagnostics, Problems, excerpt, report};
@@ -17,9 +17,12 @@ use crate::impairments;
 use crate::keys::{self, ACTIONS};
 use crate::links::unknown_node;
 use crate::nodes::Drafts;
+use crate::queue::{self, Medium};
 use crate::read::{Fields, Reader, one_or_many};
 use crate::resolve::{limit, section};
-use crate::resolved::{Action, Channel, Event, Link, LinkIndex, NodeIndex, Origin, Task};
+use crate::resolved::{
+    Action, Channel, Event, Link, LinkChange, LinkIndex, LinkState, NodeIndex, Origin, Task,
+};
 use crate::shape::{Scalar, Shape};
 use crate::tasks::Known;
 use crate::tree::{self, Yaml};
@@ -44,7 +47,7 @@ pub(crate) fn resolve(
     let mut events = Events {
         // A name that is unknown may stand in what could not be read.
         doubtful: files.incomplete || reader.problems.count() > 0 || reader.lost > 0,
-        parameters: subjects.links.iter().map(parameters).collect(),
+        states: subjects.links.iter().map(LinkState::of).collect(),
         groups: Vec::new(),
         subjects,
     };
@@ -52,37 +55,83 @@ pub(crate) fn resolve(
     entries.filter_map(|yaml| events.event(reader, yaml)).collect()
 }
 
-/// New values for some parameters of a link, written as in `set`: a YAML map. Whether they fit to
-/// those that stay is left to whoever sets them.
+/// New values for some properties of a link that is in this state, written as in `set`: a YAML map.
+/// They count for what the endpoint `from` sends, or for both directions.
 ///
 /// # Errors
 ///
 /// What is wrong with the text, all of it.
-pub fn parse_settings(link: &Link, text: &str) -> Result<ParameterChange, Diagnostics> {
+pub fn parse_settings(
+    link: &Link,
+    state: &LinkState,
+    from: Option<usize>,
+    text: &str,
+) -> Result<LinkChange, Diagnostics> {
     let mut problems = Problems::default();
     let file = problems.sources.add("settings", text);
-    let change = tree::parse(&mut problems, file).map(|yaml| {
-        check(&mut problems, &yaml, &Shape::Object(&keys::DIRECTION), "settings");
-        let fields = Fields::of(&yaml);
+    let change = tree::parse(&mut problems, file).and_then(|yaml| {
+        let shape = if from.is_some() { &keys::DIRECTION } else { &keys::SETTINGS };
+        check(&mut problems, &yaml, &Shape::Object(shape), "settings");
         let mut reader = Reader::new(&mut problems, Scope::new());
-        let to = impairments::read(&mut reader, &fields, link.channel);
-        let set = fields.entries().filter_map(|entry| Parameter::of_key(&entry.key)).collect();
-        ParameterChange { set, to }
+        let fields = [0, 1].map(|direction| {
+            let meant = from.is_none_or(|from| from == direction);
+            if meant { Fields::of(&yaml) } else { Fields::default() }
+        });
+        change(&mut reader, &fields, &yaml, link, state)
     });
     problems.finish(&link.name, change)
 }
 
-/// What a link's directions do.
-fn parameters(link: &Link) -> [LinkParameters; 2] {
-    let plain = || LinkParameters::new(link.rate, link.delay);
-    link.directions.as_deref().cloned().unwrap_or_else(|| [plain(), plain()])
+/// Reads what is set in each direction and for the link as a whole; none if something is wrong with
+/// it, alone or with what stays.
+fn change(
+    reader: &mut Reader<'_>,
+    fields: &[Fields<'_>; 2],
+    whole: &Yaml,
+    link: &Link,
+    state: &LinkState,
+) -> Option<LinkChange> {
+    let before = (reader.lost, reader.problems.count());
+    let mut new = LinkChange::default();
+    if let Some(yaml) = whole.get("mtu") {
+        new.mtu = reader.parsed(yaml, keys::MTU_SCALAR, "mtu");
+        if new.mtu.is_some_and(|mtu| mtu > link.mtu) {
+            let wrong = report(format!("the link `{}` has an MTU of {}", link.name, link.mtu));
+            let wrong = wrong.expected("expected at most the MTU with which it starts");
+            let help = "give the link the largest `mtu` in the file, and set smaller ones";
+            reader.problems.add(yaml.span, wrong.help(help));
+        }
+    }
+    for (change, fields) in new.directions.iter_mut().zip(fields) {
+        let to = impairments::read(reader, fields, link.channel);
+        let set = fields.entries().filter_map(|entry| Parameter::of_key(&entry.key)).collect();
+        change.parameters = ParameterChange { set, to };
+    }
+    if (reader.lost, reader.problems.count()) != before {
+        return None;
+    }
+    let mut after = state.clone();
+    after.apply(&new);
+    let LinkState { directions, mtu } = &after;
+    for (fields, direction) in fields.iter().zip(directions) {
+        if !impairments::validate(reader, fields, link.channel, *mtu, direction) {
+            return None;
+        }
+    }
+    let round_trip = directions[0].delay.saturating_add(directions[1].delay);
+    for ((change, fields), direction) in new.directions.iter_mut().zip(fields).zip(directions) {
+        let Some(yaml) = fields.find("queue") else { continue };
+        let medium = Medium { rate: direction.nominal_rate(), round_trip, mtu: *mtu };
+        change.queue = Some(queue::read(reader, Some(yaml), medium));
+    }
+    ((reader.lost, reader.problems.count()) == before).then_some(new)
 }
 
 struct Events<'a, 't> {
     subjects: &'a Subjects<'a, 't>,
     doubtful: bool,
     /// Of each link, after the events so far.
-    parameters: Vec<[LinkParameters; 2]>,
+    states: Vec<LinkState>,
     /// Names of the groups of partitions so far.
     groups: Vec<String>,
 }
@@ -270,32 +319,20 @@ impl Events<'_, '_> {
             reader.problems.add(yaml.span, wrong.expected("not on a `csma` channel").help(help));
             return None;
         }
-        let before = (reader.lost, reader.problems.count());
-        let mut changes = Vec::with_capacity(2);
-        for direction in 0..2 {
-            let mut fields = Fields::default();
-            let maps = [own[direction], named[direction], Some(set)];
-            maps.into_iter().flatten().for_each(|yaml| fields.push(yaml));
-            let to = impairments::read(reader, &fields, link.channel);
-            let set = fields.entries().filter_map(|entry| Parameter::of_key(&entry.key)).collect();
-            let change = ParameterChange { set, to };
-            if (reader.lost, reader.problems.count()) != before {
-                return None;
-            }
-            let new = change.applied_to(&self.parameters[at][direction]);
-            if !impairments::validate(reader, &fields, link.channel, link.mtu, &new) {
-                return None;
-            }
-            self.parameters[at][direction] = new;
-            changes.push(change);
-        }
         if set.map().unwrap_or_default().is_empty() {
             let wrong = report("`set` sets nothing");
             reader.problems.add(set.span, wrong.expected("expected a parameter of a link"));
             return None;
         }
-        let [forward, backward] = changes.try_into().ok()?;
-        Some(Action::Set { link: at, directions: Box::new([forward, backward]) })
+        let fields = [0, 1].map(|direction| {
+            let mut fields = Fields::default();
+            let maps = [own[direction], named[direction], Some(set)];
+            maps.into_iter().flatten().for_each(|yaml| fields.push(yaml));
+            fields
+        });
+        let change = change(reader, &fields, set, link, &self.states[at])?;
+        self.states[at].apply(&change);
+        Some(Action::Set { link: at, change: Box::new(change) })
     }
 
     fn partition(&mut self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Action> {

@@ -10,7 +10,7 @@ mod queue;
 
 use crate::preset;
 use crate::shape::{Key, Object, Scalar, Shape};
-pub(crate) use event::{ACTIONS, EVENT, SET};
+pub(crate) use event::{ACTIONS, EVENT, SET, SETTINGS};
 use impairment::PARAMETERS;
 pub(crate) use impairment::{DIRECTION, LOSSES, PLAIN};
 pub(crate) use queue::QUEUE;
@@ -46,7 +46,8 @@ const IPV6S: Shape = Shape::OneOrMany(Scalar::Ipv6);
 const HOSTS: Shape = Shape::OneOrMany(Scalar::Hosts);
 const EXPECT: Shape = Shape::OneOrMany(Scalar::Expression);
 /// An Ethernet payload; 68 is the least IPv4 allows (RFC 791), 65,535 the most a length field holds.
-const MTU: Shape = one(Scalar::Integer { min: 68, max: 65_535 });
+pub(crate) const MTU_SCALAR: Scalar = Scalar::Integer { min: 68, max: 65_535 };
+const MTU: Shape = one(MTU_SCALAR);
 
 /// Node kinds, in the order of the reference.
 pub(crate) const KINDS: &[&str] = &["qemu", "netns", "host", "bridge", "hub", "router", "source"];

@@ -19,7 +19,7 @@ use tapestry_core::link::LinkParameters;
 use tapestry_core::{ByteCount, DataRate, SimTime, SyncPolicy};
 
 pub use device::{BridgeSettings, FrameBytes, Source, SourceFrame};
-pub use events::{Action, Event, Origin};
+pub use events::{Action, DirectionChange, Event, LinkChange, LinkState, Origin};
 pub use queue::{Codel, FqCodel, Pie, Queue, QueueClass, QueueLimit, Red, RedUnit};
 
 /// Index into [`Topology::nodes`].

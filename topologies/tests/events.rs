@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tapestry_core::SimTime;
 use tapestry_core::link::Parameter;
-use tapestry_topologies::{Action, Diagnostics, Origin, Topology, load_str, parse_settings};
+use tapestry_topologies::{
+    Action, Diagnostics, LinkState, Origin, Queue, QueueLimit, Topology, load_str, parse_settings,
+};
 
 const NET: &str = "
 nodes: { 'a,b,c': { kind: host }, vm: {} }
@@ -48,10 +50,11 @@ fn events_are_read() {
 ",
     );
     assert_eq!(events.len(), 5);
-    let [Action::Set { link: 0, directions }] = events[0].actions.as_slice() else {
+    let [Action::Set { link: 0, change }] = events[0].actions.as_slice() else {
         panic!("{:?}", events[0])
     };
-    let sets = directions.each_ref().map(|change| change.set.iter().copied().collect::<Vec<_>>());
+    let directions = change.directions.each_ref().map(|direction| &direction.parameters);
+    let sets = directions.map(|change| change.set.iter().copied().collect::<Vec<_>>());
     assert_eq!(sets[0], [Parameter::Rate, Parameter::Loss]);
     assert_eq!(sets[1], [Parameter::Rate, Parameter::Delay]);
     assert_eq!(directions[1].to.delay, SimTime::from_millis(7));
@@ -63,6 +66,29 @@ fn events_are_read() {
 }
 
 #[test]
+fn queues_and_the_mtu_are_set_like_everything_else() {
+    let events = right(
+        "  - { at: 1s, link: wire, set: { mtu: 600, queue: 7, backward: { queue: codel } } }
+  - { at: 2s, link: wire, set: { rate: 800Mbit/s, queue: { limit: 2MB }, a->b: { queue: drop-tail } } }
+",
+    );
+    let changes = events.iter().map(|event| match event.actions.as_slice() {
+        [Action::Set { link: 0, change }] => change,
+        other => panic!("{other:?}"),
+    });
+    let [first, second]: [_; 2] = changes.collect::<Vec<_>>().try_into().expect("two");
+    assert_eq!((first.mtu, second.mtu), (Some(600), None));
+    let queue = |limit| Some(Queue::DropTail { limit });
+    assert_eq!(first.directions[0].queue, queue(QueueLimit::Frames(7)));
+    assert!(matches!(first.directions[1].queue, Some(Queue::Codel(_))));
+    // The default is that of the link as it is then: 800 Mbit/s, 5 ms each way, 618 bytes a frame.
+    assert_eq!(second.directions[0].queue, queue(QueueLimit::Frames(1_619)));
+    let bytes = QueueLimit::Bytes(tapestry_core::ByteCount::from_bytes(2_000_000));
+    assert_eq!(second.directions[1].queue, queue(bytes));
+    assert!(first.directions.iter().all(|direction| direction.parameters.set.is_empty()));
+}
+
+#[test]
 fn what_is_wrong_with_an_event_is_told_with_its_place() {
     for (event, text, message) in [
         ("{ at: 1s, down: wier }", "wier", "unknown link `wier`"),
@@ -70,6 +96,17 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
         ("{ after: tt, up: wire }", "tt", "unknown task `tt`"),
         ("{ at: -1s, up: wire }", "-1s", "`-1s` is negative"),
         ("{ at: 1s, link: wire, set: { spin: 1 } }", "spin", "unknown key `spin`"),
+        ("{ at: 1s, link: wire, set: { queue: codle } }", "codle", "unknown discipline `codle`"),
+        (
+            "{ at: 1s, link: wire, set: { mtu: 9000 } }",
+            "9000",
+            "the link `wire` has an MTU of 1500",
+        ),
+        (
+            "{ at: 1s, link: wire, set: { queue: 20ms } }",
+            "20ms",
+            "a queue with a limit in time is on a link without `rate`",
+        ),
         ("{ at: 1s, link: wire, set: { loss: 101% } }", "101%", ""),
         ("{ at: 1s, link: lan, set: { jitter: 1ms } }", "1ms", "a shared medium has no `jitter`"),
         (
@@ -120,8 +157,12 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
 #[test]
 fn settings_from_a_command_line_are_read_like_those_of_a_file() {
     let topology = read("").unwrap_or_else(|wrong| panic!("{wrong}"));
-    let change = parse_settings(&topology.links[0], "loss: 3%\nrate: 5Mbit/s\n").expect("right");
-    assert_eq!(change.set.into_iter().collect::<Vec<_>>(), [Parameter::Rate, Parameter::Loss]);
-    let wrong = parse_settings(&topology.links[0], "los: 3%\n").expect_err("wrong");
+    let link = &topology.links[0];
+    let settings = |text| parse_settings(link, &LinkState::of(link), None, text);
+    let change = settings("loss: 3%\nrate: 5Mbit/s\n").expect("right");
+    let set = &change.directions[0].parameters.set;
+    assert_eq!(set.iter().copied().collect::<Vec<_>>(), [Parameter::Rate, Parameter::Loss]);
+    assert_eq!(change.directions[0], change.directions[1]);
+    let wrong = settings("los: 3%\n").expect_err("wrong");
     assert_eq!(wrong.problems()[0].message, "unknown key `los`");
 }

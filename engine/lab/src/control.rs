@@ -6,7 +6,8 @@
 //! peer's user id. `lock` in the run directory holds its name.
 //!
 //! A connection carries one request: a JSON line, then packets `kind (1 byte), length (4 bytes,
-//! little endian), bytes`. The last packet is [`END`] or [`FAILURE`].
+//! little endian), bytes`. The last packet is [`END`],
+//! [`FAILURE`] or [`MISUSE`].
 
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -78,6 +79,8 @@ pub const OUTPUT: u8 = b'o';
 pub const END: u8 = b'e';
 /// Last packet: why the request failed.
 pub const FAILURE: u8 = b'f';
+/// Last packet: what is wrong with the request itself.
+pub const MISUSE: u8 = b'u';
 
 /// No packet is longer, so a broken peer cannot make us allocate without bound.
 pub const LONGEST_PACKET: usize = 1 << 20;
@@ -115,6 +118,9 @@ pub enum ControlError {
     /// The lab refused.
     #[error("{0}")]
     Refused(String),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Misuse(String),
     /// The run is of a version of this program that answers otherwise.
     #[error("the run's answer is not understood ({0}): ask it with the program that runs it")]
     Foreign(serde_json::Error),
@@ -213,6 +219,7 @@ impl Connection {
             match kind {
                 OUTPUT => output(&bytes)?,
                 END => return Ok(text().parse().unwrap_or(1)),
+                MISUSE => return Err(ControlError::Misuse(text())),
                 _ => return Err(ControlError::Refused(text())),
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tapestry_core::link::ParameterChange;
+use tapestry_topologies::resolved::DirectionChange;
 
 use crate::rundir::{EventLog, RunDirError};
 
@@ -94,7 +94,10 @@ pub enum Event {
         node: Option<String>,
         /// What was set in each direction.
         #[serde(skip_serializing_if = "Option::is_none")]
-        parameters: Option<Box<[ParameterChange; 2]>>,
+        parameters: Option<Box<[DirectionChange; 2]>>,
+        /// The MTU that was set, bytes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mtu: Option<u32>,
         /// The run's time at which it was to happen, ns; absent if it was not planned.
         #[serde(skip_serializing_if = "Option::is_none")]
         scheduled_ns: Option<u64>,

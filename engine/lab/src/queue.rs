@@ -1,10 +1,19 @@
 //! From a resolved queue to the model's.
 
 use tapestry_models::{
-    ClassConfig, ClassesConfig, CoDelConfig, FqCoDelConfig, Limit, PieConfig, QueueConfig,
-    RedConfig, RedUnit,
+    ClassConfig, ClassesConfig, CoDelConfig, DirectionChange, FqCoDelConfig, Limit, PieConfig,
+    QueueConfig, RedConfig, RedUnit,
 };
-use tapestry_topologies::resolved::{self, Codel, Queue, QueueClass, QueueLimit};
+use tapestry_topologies::resolved::{self, Codel, LinkChange, Queue, QueueClass, QueueLimit};
+
+/// What the model of a link does about a change.
+pub(crate) fn change(change: &LinkChange) -> tapestry_models::LinkChange {
+    let directions = change.directions.each_ref().map(|direction| DirectionChange {
+        parameters: direction.parameters.clone(),
+        queue: direction.queue.as_ref().map(config),
+    });
+    tapestry_models::LinkChange { directions, mtu: change.mtu }
+}
 
 /// The model of a link's queue.
 pub(crate) fn config(queue: &Queue) -> QueueConfig {

@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 
 use crate::changes::Changes;
-use crate::control::{END, FAILURE, LONGEST_PACKET, OUTPUT, Request, packet_head};
+use crate::control::{END, FAILURE, LONGEST_PACKET, MISUSE, OUTPUT, Request, packet_head};
 use crate::node::{Machine, RunningNode};
 use crate::nodes::Nodes;
 use crate::status::Status;
@@ -105,6 +105,13 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
         Err(error) => Err(format!("request: {error}")),
     };
     let answered = match request {
+        Ok(Request::Link { link, change }) => match shared.changes.request(&link, &change).await {
+            Err(wrong) if wrong.is_usage() => {
+                let _ = packet(&mut writer, MISUSE, wrong.to_string().as_bytes()).await;
+                return;
+            }
+            done => done.map(|()| 0).map_err(|error| error.to_string()),
+        },
         Ok(request) => answer(request, reader, &mut writer, &shared).await,
         Err(text) => Err(text),
     };
@@ -140,10 +147,8 @@ async fn answer(
             packet(writer, OUTPUT, &json).await.map_err(|error| error.to_string())?;
             Ok(0)
         }
-        Request::Link { link, change } => {
-            shared.changes.request(&link, &change).await.map_err(|error| error.to_string())?;
-            Ok(0)
-        }
+        // Answered by the caller, who tells misuse apart.
+        Request::Link { .. } => Ok(0),
         Request::Exec { node, command, timeout } => {
             /// A day: longer than any lab of this kind lives.
             const NO_LIMIT: Duration = Duration::from_hours(24);

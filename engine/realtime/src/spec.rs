@@ -3,10 +3,9 @@
 //! Purpose: plain descriptions of links, ports and in-process devices, independent of topology
 //! files, so that a data plane can be built by the lab, a bench or a test alike.
 
-use tapestry_core::link::ParameterChange;
 use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_models::{
-    BridgeConfig, BuildError, DeviceId, Direction, HostConfig, LinkConfig, NetworkBuilder, PortId,
+    BridgeConfig, BuildError, DeviceId, HostConfig, LinkChange, LinkConfig, NetworkBuilder, PortId,
     Schedule,
 };
 
@@ -186,6 +185,6 @@ pub enum Control {
         /// Whether frames reach it.
         listens: bool,
     },
-    /// Other values for some parameters, for frames not yet on the wire.
-    Change(Direction, Box<ParameterChange>),
+    /// Other values for some properties, for frames not yet on the wire.
+    Change(Box<LinkChange>),
 }

@@ -4,8 +4,10 @@ use tapestry_core::link::{InvalidParameters, LinkParameters, ParameterChange};
 use tapestry_core::{DataRate, SimTime};
 use thiserror::Error;
 
-use super::{Channel, HEADER_BYTES, Link, Network, VLAN_TAG_BYTES};
+use super::link::{HEADER_BYTES, VLAN_TAG_BYTES};
+use super::{Channel, Link, Network};
 use crate::impair::{Named, ReceiveErrors};
+use crate::queue::{Queue, QueueConfig};
 use crate::{Direction, LinkId};
 
 /// Why a link's parameters were not changed.
@@ -30,6 +32,19 @@ pub enum SetLinkError {
         /// The parameter as topology files name it.
         key: &'static str,
     },
+    /// A medium was to carry longer frames than it was made for.
+    #[error(
+        "link `{link}`: an MTU of {mtu} is more than the {most} with which it started, for which \
+         buffers were made; start the lab with the larger `mtu`"
+    )]
+    Mtu {
+        /// The link's name.
+        link: String,
+        /// The MTU that was asked for, bytes.
+        mtu: u32,
+        /// The largest that it can have, bytes.
+        most: u32,
+    },
     /// A medium shared by several stations has no directions.
     #[error("link `{link}` is a shared medium; set the parameters of both directions at once")]
     NoDirections {
@@ -44,6 +59,24 @@ pub enum SetLinkError {
         /// The station's number.
         station: u32,
     },
+}
+
+/// New values for some properties of a link; what is not named stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkChange {
+    /// What the first station sends, and the second. Equal on a shared medium.
+    pub directions: [DirectionChange; 2],
+    /// Largest payload of a frame, bytes; at most that with which the link was made.
+    pub mtu: Option<u32>,
+}
+
+/// New values for some properties of one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DirectionChange {
+    /// What is done to frames.
+    pub parameters: ParameterChange,
+    /// The queue of the sending station.
+    pub queue: Option<QueueConfig>,
 }
 
 impl Network {
@@ -70,13 +103,17 @@ impl Network {
         if station as usize >= stations {
             return Err(SetLinkError::NoSuchStation { link: link.0, station });
         }
-        self.links[link.0 as usize].check(direction, parameters)?;
+        let this = &self.links[link.0 as usize];
+        this.check(direction, this.mtu, parameters)?;
         self.catch_up(now);
         self.apply(link, direction, parameters);
         Ok(())
     }
 
-    /// Changes some parameters from `now` on and leaves the others; see [`set_link`](Self::set_link).
+    /// Changes some of a link's properties from `now` on and leaves the others; see
+    /// [`set_link`](Self::set_link) for the parameters. Frames that wait in a queue that is replaced
+    /// move to the new one in their order, as far as it takes them. An MTU counts for frames offered
+    /// from now on.
     ///
     /// # Errors
     ///
@@ -85,25 +122,65 @@ impl Network {
         &mut self,
         now: SimTime,
         link: LinkId,
-        direction: Direction,
-        change: &ParameterChange,
+        change: &LinkChange,
     ) -> Result<(), SetLinkError> {
         let Some(this) = self.links.get(link.0 as usize) else {
             return Err(SetLinkError::NoSuchStation { link: link.0, station: 0 });
         };
-        let directions = match direction {
-            Direction::Both if this.is_point_to_point() => {
-                vec![Direction::From(0), Direction::From(1)]
-            }
-            one => vec![one],
+        let [forward, backward] = &change.directions;
+        let directions = if this.is_point_to_point() {
+            vec![(Direction::From(0), forward), (Direction::From(1), backward)]
+        } else if forward == backward {
+            vec![(Direction::Both, forward)]
+        } else {
+            return Err(SetLinkError::NoDirections { link: this.name.clone() });
         };
-        let new = |direction: &Direction| {
-            let station = if let Direction::From(station) = *direction { station } else { 0 };
-            let parameters = change.applied_to(&self.link_parameters(link, station));
-            this.check(*direction, &parameters).map(|()| (*direction, parameters))
+        let mtu = change.mtu.unwrap_or(this.mtu);
+        if mtu > this.largest_mtu {
+            let (link, most) = (this.name.clone(), this.largest_mtu);
+            return Err(SetLinkError::Mtu { link, mtu, most });
+        }
+        let new = |&(direction, change): &(Direction, &DirectionChange)| {
+            let station = if let Direction::From(station) = direction { station } else { 0 };
+            let parameters = change.parameters.applied_to(&self.link_parameters(link, station));
+            this.check(direction, mtu, &parameters).map(|()| parameters)
         };
         let new = directions.iter().map(new).collect::<Result<Vec<_>, _>>()?;
-        new.iter().try_for_each(|(direction, new)| self.set_link(now, link, *direction, new))
+        self.catch_up(now);
+        self.links[link.0 as usize].mtu = mtu;
+        for ((direction, change), parameters) in directions.into_iter().zip(new) {
+            if !change.parameters.set.is_empty() {
+                self.apply(link, direction, &parameters);
+            }
+            if let Some(queue) = &change.queue {
+                self.set_queue(link, direction, queue);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_queue(&mut self, link: LinkId, direction: Direction, config: &QueueConfig) {
+        let (now, streams) = (self.now, self.streams);
+        let this = &mut self.links[link.0 as usize];
+        this.queues_made += 1;
+        let (name, mtu, made) = (this.name.clone(), this.mtu, this.queues_made);
+        let (parts, mut cx) = self.context(now, link);
+        let stations = match direction {
+            Direction::From(station) => station..station + 1,
+            Direction::Both => 0..cx.counters.len() as u32,
+        };
+        for station in stations {
+            // Another stream than that of the queue before.
+            let (path, purpose) =
+                (format!("link/{name}/station/{station}"), format!("queue/{made}"));
+            let queue = Queue::new(config, mtu, || streams.stream(&path, &purpose));
+            match parts.channel {
+                Channel::PointToPoint(channel) => {
+                    channel.set_queue(&mut cx, station as usize, queue);
+                }
+                Channel::Csma(channel) => channel.set_queue(&mut cx, station as usize, queue),
+            }
+        }
     }
 
     /// What a direction does to frames; on a shared medium, what the link does.
@@ -157,6 +234,7 @@ impl Link {
     pub(crate) fn check(
         &self,
         direction: Direction,
+        mtu: u32,
         parameters: &LinkParameters,
     ) -> Result<(), SetLinkError> {
         let link = || self.name.clone();
@@ -168,9 +246,7 @@ impl Link {
                 return Err(SetLinkError::NoDirections { link: link() });
             }
         }
-        parameters
-            .validate(self.mtu)
-            .map_err(|reason| SetLinkError::Invalid { link: link(), reason })
+        parameters.validate(mtu).map_err(|reason| SetLinkError::Invalid { link: link(), reason })
     }
 
     /// Obeys parameters that have been checked.

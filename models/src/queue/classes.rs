@@ -93,10 +93,10 @@ impl Classes {
         self.all.iter().position(|class| !class.fifo.is_empty())
     }
 
-    fn purge(&mut self) -> Option<Frame> {
+    fn purge(&mut self) -> Option<Queued> {
         let class = self.first()?;
         self.all[class].deficit = 0;
-        self.pop(class).map(|queued| queued.frame)
+        self.pop(class)
     }
 }
 
@@ -127,7 +127,7 @@ impl QueueDisc for Priority {
         Some(frame)
     }
 
-    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
+    fn purge(&mut self, _now: SimTime) -> Option<Queued> {
         self.0.purge()
     }
 
@@ -190,7 +190,7 @@ impl QueueDisc for Drr {
         None
     }
 
-    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
+    fn purge(&mut self, _now: SimTime) -> Option<Queued> {
         self.classes.purge()
     }
 

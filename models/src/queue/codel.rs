@@ -191,8 +191,8 @@ impl QueueDisc for CoDel {
         law.dequeue(control, store, fifo, now, report)
     }
 
-    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
-        self.store.pop(&mut self.fifo).map(|queued| queued.frame)
+    fn purge(&mut self, _now: SimTime) -> Option<Queued> {
+        self.store.pop(&mut self.fifo)
     }
 
     fn len(&self) -> usize {

@@ -113,8 +113,8 @@ impl QueueDisc for DropTail {
         Some(frame)
     }
 
-    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
-        self.store.pop(&mut self.fifo).map(|queued| queued.frame)
+    fn purge(&mut self, _now: SimTime) -> Option<Queued> {
+        self.store.pop(&mut self.fifo)
     }
 
     fn len(&self) -> usize {

@@ -15,7 +15,7 @@ use tapestry_core::{DataRate, RandomStream, SimTime};
 use super::codel::{Control, Law};
 use super::drop_tail::Room;
 use super::packet::flow_hash;
-use super::store::{Fifo, Store};
+use super::store::{Fifo, Queued, Store};
 use super::{FqCoDelConfig, LEAST_QUANTUM, QueueDisc, QueueEvent, Report};
 use crate::Frame;
 use crate::counters::DropReason;
@@ -188,14 +188,14 @@ impl QueueDisc for FqCoDel {
         }
     }
 
-    fn purge(&mut self, _now: SimTime) -> Option<Frame> {
+    fn purge(&mut self, _now: SimTime) -> Option<Queued> {
         while self.frames > 0 {
             let turns = if self.new.head == NONE { &mut self.old } else { &mut self.new };
             let flow = self.flows.get_mut(turns.head as usize)?;
             if let Some(queued) = self.store.pop(&mut flow.fifo) {
                 self.frames -= 1;
                 self.bytes -= queued.frame.len() as u64;
-                return Some(queued.frame);
+                return Some(queued);
             }
             flow.active = false;
             turns.pop(&self.flows);

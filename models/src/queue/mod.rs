@@ -36,6 +36,7 @@ use drop_tail::DropTail;
 use fq_codel::FqCoDel;
 use pie::Pie;
 use red::Red;
+use store::Queued;
 
 /// A station's queue.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ trait QueueDisc {
 
     fn dequeue(&mut self, now: SimTime, report: &mut impl Report) -> Option<Frame>;
 
-    fn purge(&mut self, now: SimTime) -> Option<Frame>;
+    fn purge(&mut self, now: SimTime) -> Option<Queued>;
 
     fn len(&self) -> usize;
 }
@@ -162,7 +163,27 @@ impl Queue {
 
     /// Takes out a frame without any decision, to empty the queue of a link that goes down.
     pub(crate) fn purge(&mut self, now: SimTime) -> Option<Frame> {
-        each!(self, queue => queue.purge(now))
+        each!(self, queue => queue.purge(now)).map(|queued| queued.frame)
+    }
+
+    /// Gives its place to another queue. Frames that wait go there in the order in which they came,
+    /// as if the other had been there then; those that do not fit are dropped. A discipline of the
+    /// same kind starts anew, too.
+    pub(crate) fn replace_with(
+        &mut self,
+        mut other: Self,
+        now: SimTime,
+        rate: Option<DataRate>,
+        mut report: impl FnMut(&Frame, QueueEvent),
+    ) {
+        let purged = std::iter::from_fn(|| each!(self, queue => queue.purge(now)));
+        let mut waiting: Vec<Queued> = purged.collect();
+        // Stable: of one instant, flows and classes keep their own order.
+        waiting.sort_by_key(|queued| queued.enqueued);
+        for Queued { frame, enqueued } in waiting {
+            other.enqueue(enqueued, rate, frame, &mut report);
+        }
+        *self = other;
     }
 
     /// Frames waiting.

@@ -216,10 +216,10 @@ impl QueueDisc for Pie {
         Some(frame)
     }
 
-    fn purge(&mut self, now: SimTime) -> Option<Frame> {
+    fn purge(&mut self, now: SimTime) -> Option<Queued> {
         self.controller.catch_up(now);
         self.controller.delay = SimTime::ZERO;
-        self.store.pop(&mut self.fifo).map(|queued| queued.frame)
+        self.store.pop(&mut self.fifo)
     }
 
     fn len(&self) -> usize {

@@ -186,12 +186,12 @@ impl QueueDisc for Red {
         Some(frame)
     }
 
-    fn purge(&mut self, now: SimTime) -> Option<Frame> {
+    fn purge(&mut self, now: SimTime) -> Option<Queued> {
         let purged = self.store.pop(&mut self.fifo);
         if purged.is_none() {
             self.idle_since.get_or_insert(now);
         }
-        purged.map(|queued| queued.frame)
+        purged
     }
 
     fn len(&self) -> usize {

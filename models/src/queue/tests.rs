@@ -272,6 +272,64 @@ fn holds_at_most(config: &QueueConfig, frames: usize, bytes: u64) -> bool {
     }
 }
 
+#[test]
+fn a_queue_that_is_replaced_hands_on_its_frames_in_the_order_in_which_they_came() {
+    let classes = ClassesConfig {
+        classes: vec![ClassConfig { limit: Limit::Frames(100), quantum_bytes: 1_514 }; 2],
+        class_of: std::array::from_fn(|dscp| u8::from(dscp >= 32)),
+        other: 1,
+    };
+    let queues = [
+        QueueConfig::frames(100),
+        QueueConfig::Red(RedConfig { min: 50, max: 90, ..RedConfig::default() }),
+        QueueConfig::CoDel(CoDelConfig::default()),
+        QueueConfig::FqCoDel(FqCoDelConfig::default()),
+        QueueConfig::Pie(PieConfig::default()),
+        QueueConfig::Priority(classes.clone()),
+        QueueConfig::Drr(classes),
+    ];
+    for config in &queues {
+        let mut bench = Bench::new(config);
+        for flow in 0..12 {
+            // Three flows and two classes in turns.
+            bench.offer(datagram(1_000, flow, (flow % 2) * 40, 0));
+            bench.pass_millis(1);
+        }
+        let Bench { queue, now, rate, dropped, marked, peak } = &mut bench;
+        let new = Queue::new(&QueueConfig::frames(7), 1_500, random);
+        queue.replace_with(new, *now, *rate, |_, event| note(event, *now, dropped, marked, peak));
+        assert_eq!(bench.dropped.len(), 5, "{config:?}");
+        assert!(bench.dropped.iter().all(|(_, reason)| *reason == DropReason::QueueFull));
+        let mut sojourns = Vec::new();
+        let taken = (0..).map_while(|_: u8| {
+            let now = bench.now;
+            bench.queue.dequeue(now, |_, event| {
+                if let QueueEvent::Dequeued { sojourn } = event {
+                    sojourns.push(sojourn.as_nanos() / 1_000_000);
+                }
+            })
+        });
+        let flows: Vec<u8> = taken.map(|frame| frame.bytes()[35]).collect();
+        assert_eq!(flows, [0, 1, 2, 3, 4, 5, 6], "{config:?}");
+        // Their time in the queue began when they came.
+        assert_eq!(sojourns, [12, 11, 10, 9, 8, 7, 6], "{config:?}");
+
+        // The other way round: what comes from a plain queue is classified anew, and all counted.
+        let mut bench = Bench::new(&QueueConfig::frames(100));
+        for flow in 0..12 {
+            bench.offer(datagram(1_000, flow, (flow % 2) * 40, 0));
+        }
+        bench.queue.replace_with(
+            Queue::new(config, 1_500, random),
+            bench.now,
+            bench.rate,
+            |_, event| assert!(matches!(event, QueueEvent::Enqueued { .. }), "{config:?}"),
+        );
+        assert_eq!(bench.len(), 12, "{config:?}");
+        assert_eq!((0..).map_while(|_: u8| bench.take()).count(), 12, "{config:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn every_queue_keeps_count_order_and_limit(

@@ -1,7 +1,7 @@
 //! The keys of changes while a lab runs.
 
 use super::impairment::PARAMETERS;
-use super::{HOSTS, TEXTS, TIME, key, needed, one};
+use super::{HOSTS, MTU, TEXTS, TIME, key, needed, one};
 use crate::shape::{Key, Object, Scalar, Shape};
 
 /// The keys of [`EVENT`] that say what happens; an event has exactly one.
@@ -37,18 +37,30 @@ pub(crate) static EVENT: Object = Object {
 /// Parameters for a link's directions.
 pub(crate) static SET: Object = Object { what: "a set of parameters", keys: &SET_KEYS };
 
-static SET_KEYS: [Key; PARAMETERS.len() + 2] = {
-    let both = key("forward", Shape::Object(&super::DIRECTION), "From first to second endpoint.");
-    let mut keys = [both; PARAMETERS.len() + 2];
+/// The same without directions, as a command line gives them.
+pub(crate) static SETTINGS: Object = Object { what: "a set of parameters", keys: &SETTINGS_KEYS };
+
+const OWN_MTU: Key =
+    key("mtu", MTU, "Largest payload of a frame in bytes; at most the one it starts with.");
+
+static SETTINGS_KEYS: [Key; PARAMETERS.len() + 1] = with_parameters([OWN_MTU]);
+
+static SET_KEYS: [Key; PARAMETERS.len() + 3] = with_parameters([
+    key("forward", Shape::Object(&super::DIRECTION), "From first to second endpoint."),
+    key("backward", Shape::Object(&super::DIRECTION), "From second to first endpoint."),
+    OWN_MTU,
+]);
+
+/// All of [`PARAMETERS`], then `more`.
+const fn with_parameters<const MORE: usize, const ALL: usize>(more: [Key; MORE]) -> [Key; ALL] {
+    let mut keys = [PARAMETERS[0]; ALL];
     let mut at = 0;
-    while at < PARAMETERS.len() {
-        keys[at] = PARAMETERS[at];
+    while at < ALL {
+        keys[at] = if at < PARAMETERS.len() { PARAMETERS[at] } else { more[at - PARAMETERS.len()] };
         at += 1;
     }
-    keys[at + 1] =
-        key("backward", Shape::Object(&super::DIRECTION), "From second to first endpoint.");
     keys
-};
+}
 
 static FLAP: Object = Object {
     what: "a flap",

@@ -3,9 +3,9 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use tapestry_core::SimTime;
-use tapestry_core::link::ParameterChange;
+use tapestry_core::link::{LinkParameters, ParameterChange};
 
-use super::{LinkIndex, NodeIndex};
+use super::{Link, LinkIndex, NodeIndex, Queue};
 
 /// One entry of `events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ pub enum Action {
     Set {
         /// The link.
         link: LinkIndex,
-        /// What changes in each direction, as in [`Link::directions`](super::Link::directions).
-        directions: Box<[ParameterChange; 2]>,
+        /// What becomes of it.
+        change: Box<LinkChange>,
     },
     /// The link loses its carrier.
     Down {
@@ -96,4 +96,51 @@ pub enum Action {
         /// The node.
         node: NodeIndex,
     },
+}
+
+/// New values for some properties of a link; what is not named stays.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LinkChange {
+    /// What changes in each direction, as in [`Link::directions`](super::Link::directions).
+    pub directions: [DirectionChange; 2],
+    /// Largest payload of a frame, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}
+
+/// New values for some properties of one direction.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DirectionChange {
+    /// What is done to frames.
+    #[serde(flatten)]
+    pub parameters: ParameterChange,
+    /// The sender's queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+}
+
+/// What a link does to frames at some time of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkState {
+    /// Of each direction.
+    pub directions: [LinkParameters; 2],
+    /// Largest payload of a frame, bytes.
+    pub mtu: u32,
+}
+
+impl LinkState {
+    /// With which a link starts.
+    pub fn of(link: &Link) -> Self {
+        let plain = || LinkParameters::new(link.rate, link.delay);
+        let directions = link.directions.as_deref().cloned().unwrap_or_else(|| [plain(), plain()]);
+        Self { directions, mtu: link.mtu }
+    }
+
+    /// What becomes of it.
+    pub fn apply(&mut self, change: &LinkChange) {
+        for (state, change) in self.directions.iter_mut().zip(&change.directions) {
+            *state = change.parameters.applied_to(state);
+        }
+        self.mtu = change.mtu.unwrap_or(self.mtu);
+    }
 }

@@ -5,14 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use tapestry_core::link::ParameterChange;
 use tapestry_models::DeviceChange;
-use tapestry_topologies::resolved::{Action, LinkIndex, NodeIndex, Topology};
+use tapestry_topologies::resolved::{Action, LinkChange, LinkIndex, NodeIndex, Topology};
 
 /// What is done to one link or node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    Set { link: LinkIndex, directions: Box<[ParameterChange; 2]> },
+    Set { link: LinkIndex, change: Box<LinkChange> },
     Carrier { link: LinkIndex, up: bool },
     Node { node: NodeIndex, change: DeviceChange },
 }
@@ -37,8 +36,8 @@ impl Holds {
     pub(crate) fn effects(&mut self, topology: &Topology, action: &Action) -> Vec<Effect> {
         let node = |node: &NodeIndex, change| vec![Effect::Node { node: *node, change }];
         let touched = match action {
-            Action::Set { link, directions } => {
-                return vec![Effect::Set { link: *link, directions: directions.clone() }];
+            Action::Set { link, change } => {
+                return vec![Effect::Set { link: *link, change: change.clone() }];
             }
             Action::Pause { node: at } => return node(at, DeviceChange::Pause),
             Action::Resume { node: at } => return node(at, DeviceChange::Resume),

@@ -15,12 +15,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tapestry_core::SimTime;
-use tapestry_core::link::ParameterChange;
 use tapestry_guests::qemu::QmpError;
-use tapestry_models::{DeviceChange, Direction};
+use tapestry_models::DeviceChange;
 use tapestry_realtime::{Control, ControlError, DataPlane, HostCommandError};
-use tapestry_topologies::parse_settings;
-use tapestry_topologies::resolved::{Action, Channel, Endpoint, LinkIndex, NodeIndex, Topology};
+use tapestry_topologies::resolved::{
+    Action, Channel, Endpoint, LinkChange, LinkIndex, LinkState, NodeIndex, Topology,
+};
+use tapestry_topologies::{Problem, parse_settings};
 
 use crate::control::LinkRequest;
 use crate::event::{Event, Events};
@@ -92,6 +93,26 @@ pub enum ChangeError {
     NoPlane,
 }
 
+impl ChangeError {
+    /// Whether what was asked for makes no sense, rather than that it could not be done.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchLink { .. }
+                | Self::Settings { .. }
+                | Self::NoDirection { .. }
+                | Self::Link(ControlError::Refused(_))
+        )
+    }
+}
+
+/// A problem with settings as one sentence.
+fn told(problem: &Problem) -> String {
+    let parts =
+        [problem.message.as_str(), &problem.expected, problem.help.as_deref().unwrap_or("")];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 /// Changes the links and nodes of a lab in real time.
 pub struct Changes {
     pub(crate) topology: Arc<Topology>,
@@ -102,6 +123,8 @@ pub struct Changes {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) events: Events,
     holds: Arc<Mutex<Holds>>,
+    /// What each link does now.
+    states: Mutex<Vec<LinkState>>,
 }
 
 /// A change that has been begun: what still goes on are nodes that start anew.
@@ -131,7 +154,8 @@ impl Changes {
         events: Events,
         holds: Arc<Mutex<Holds>>,
     ) -> Self {
-        Self { topology, plane, device_of, nodes, events, holds }
+        let states = Mutex::new(topology.links.iter().map(LinkState::of).collect());
+        Self { topology, plane, device_of, nodes, events, holds, states }
     }
 
     /// The link of this name.
@@ -161,26 +185,23 @@ impl Changes {
         from: Option<&str>,
     ) -> Result<Action, ChangeError> {
         let this = &self.topology.links[link];
-        let change = parse_settings(this, settings).map_err(|wrong| ChangeError::Settings {
-            wrong: wrong.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-        })?;
         let name = |end: &Endpoint| self.topology.nodes[end.node].name.as_str();
-        let directions = match from {
-            None => [change.clone(), change],
+        let from = match from {
+            None => None,
             Some(node) => match this.endpoints.iter().position(|end| name(end) == node) {
-                Some(0) if this.channel == Channel::PointToPoint => {
-                    [change, ParameterChange::default()]
-                }
-                Some(1) if this.channel == Channel::PointToPoint => {
-                    [ParameterChange::default(), change]
-                }
+                Some(end) if this.channel == Channel::PointToPoint => Some(end),
                 _ => {
                     let (link, node) = (this.name.clone(), node.to_owned());
                     return Err(ChangeError::NoDirection { link, node });
                 }
             },
         };
-        Ok(Action::Set { link, directions: Box::new(directions) })
+        let state = self.states.lock()[link].clone();
+        let change = parse_settings(this, &state, from, settings);
+        let change = change.map_err(|wrong| ChangeError::Settings {
+            wrong: wrong.problems().iter().map(told).collect::<Vec<_>>().join("; "),
+        })?;
+        Ok(Action::Set { link, change: Box::new(change) })
     }
 
     /// Does it now and returns when it is done; a node that starts anew is up again then.
@@ -241,7 +262,7 @@ impl Changes {
     async fn carry_out(&self, effect: &Effect, begun: &mut Begun) -> Result<Instant, ChangeError> {
         match effect {
             Effect::Carrier { link, up } => self.set_carrier(*link, *up).await,
-            Effect::Set { link, directions } => self.set(*link, directions),
+            Effect::Set { link, change } => self.set(*link, change),
             Effect::Node { node, change } => self.change_node(*node, *change, begun).await,
         }
     }
@@ -255,20 +276,11 @@ impl Changes {
         Ok(at)
     }
 
-    fn set(
-        &self,
-        link: LinkIndex,
-        directions: &[ParameterChange; 2],
-    ) -> Result<Instant, ChangeError> {
-        let [forward, backward] = directions;
-        let change = |direction, change: &ParameterChange| {
-            self.control(link, Control::Change(direction, Box::new(change.clone())))
-        };
-        if forward == backward {
-            return change(Direction::Both, forward);
-        }
-        let at = change(Direction::From(0), forward)?;
-        change(Direction::From(1), backward)?;
+    fn set(&self, link: LinkIndex, change: &LinkChange) -> Result<Instant, ChangeError> {
+        // Held over both, so that the states follow in the order of the changes.
+        let mut states = self.states.lock();
+        let at = self.control(link, Control::Change(Box::new(crate::queue::change(change))))?;
+        states[link].apply(change);
         Ok(at)
     }
 
@@ -358,15 +370,16 @@ pub(crate) fn changed(
             (word, None, Some(topology.nodes[*node].name.clone()))
         }
     };
-    let parameters = match effect {
-        Effect::Set { directions, .. } => Some(directions.clone()),
+    let change = match effect {
+        Effect::Set { change, .. } => Some(change),
         _ => None,
     };
     Event::Changed {
         action: action.to_owned(),
         link,
         node,
-        parameters,
+        parameters: change.map(|change| Box::new(change.directions.clone())),
+        mtu: change.and_then(|change| change.mtu),
         scheduled_ns: scheduled.map(SimTime::as_nanos),
         executed_ns: executed.as_nanos(),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tapestry_core::SimTime;
-use tapestry_models::{DeviceChange, DeviceId, Direction, Network, SetLinkError};
+use tapestry_models::{DeviceChange, DeviceId, Network, SetLinkError};
 use tapestry_realtime::CapturedLink;
 use tapestry_topologies::resolved::Topology;
 
@@ -66,14 +66,8 @@ fn carry_out(
 ) -> Result<(), SetLinkError> {
     match effect {
         Effect::Carrier { link, up } => network.set_link_up(now, links[*link].id, *up),
-        Effect::Set { link, directions } => {
-            let id = links[*link].id;
-            let [forward, backward] = &**directions;
-            if forward == backward {
-                return network.change_link(now, id, Direction::Both, forward);
-            }
-            network.change_link(now, id, Direction::From(0), forward)?;
-            network.change_link(now, id, Direction::From(1), backward)?;
+        Effect::Set { link, change } => {
+            network.change_link(now, links[*link].id, &crate::queue::change(change))?;
         }
         Effect::Node { node, change } => {
             network.change_device(now, devices[*node], *change);

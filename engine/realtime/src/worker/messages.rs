@@ -90,9 +90,7 @@ impl Worker {
                     }
                 }
             }
-            Control::Change(direction, change) => {
-                network.change_link(now, link, direction, &change)?;
-            }
+            Control::Change(change) => network.change_link(now, link, &change)?,
         }
         Ok(at)
     }
