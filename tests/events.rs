@@ -99,7 +99,6 @@ tasks:
   - { name: neighbours, run: { a: ping -c 1 b } }
   - name: burst
     run: { a: { command: ping -c 50 -i 0.01 -s 1000 -W 20 b, status: any } }
-    metrics: { answers: { regex: '(\d+) received' } }
   - name: long
     run: { a: { command: ping -c 3 -i 0.5 -s 1000 -W 1 b, status: 1 } }
   - { name: short, run: { a: ping -c 3 -i 0.5 -s 400 -W 1 b } }
@@ -112,7 +111,6 @@ events:
     let results = ended.results().passed();
     let station = &results.0["links"][0]["endpoints"][0]["station"];
     // Of fifty requests of 84 ms each, eight are on their way at 600 ms and ten stay waiting.
-    assert_eq!(count(&results, "answers"), 18, "{}", results.output("burst", "a"));
     assert_eq!(station["tx_dropped"], serde_json::json!({ "queue-full": 32, "too-long": 3 }));
     let changes = changes(&ended.out);
     assert_eq!(changes[0]["parameters"][0]["queue"]["limit"]["frames"], 10, "{}", changes[0]);
