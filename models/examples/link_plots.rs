@@ -271,12 +271,14 @@ fn queues(path: &Path) -> Result<(), Box<dyn Error>> {
             .map(|(&(sum, count), bin)| ((f64::from(bin) + 0.5) * BIN_S, sum / f64::from(count)));
         lines.push((name, color, points.filter(|&(at, _)| at <= 10.0).collect()));
     }
+    let points = lines.iter().flat_map(|(_, _, points): &(_, _, Vec<(f64, f64)>)| points);
+    let longest = points.map(|&(_, waited)| waited).fold(0.0, f64::max);
     let words = (
         "10 Mbit/s, Poisson arrivals: 70 % of it, from 2 s to 6 s 120 %",
         "time (s)",
         "mean time in the queue (ms)",
     );
-    chart(path, words, (0.0..10.0, 0.0..220.0), SeriesLabelPosition::UpperLeft, lines)
+    chart(path, words, (0.0..10.0, 0.0..1.05 * longest), SeriesLabelPosition::UpperLeft, lines)
 }
 
 trait ToRgb {

@@ -11,8 +11,8 @@ use std::str::FromStr;
 
 use tapestry_core::link::{
     BeyondDelay, Chance, CorrelationForm, Corruption, DelayTable, DelayValues, DeliveryTrace,
-    Distribution, FileError, Framing, Jitter, LinkParameters, Loss, Reorder, Schedule, Slots,
-    TokenBucket, Unit,
+    Distribution, FileError, Framing, InvalidParameters, Jitter, LinkParameters, Loss, Reorder,
+    Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime};
 
@@ -99,7 +99,7 @@ pub(crate) fn validate(
     let Some(span) = places.into_iter().find_map(span) else { return true };
     let message = error.to_string();
     let (wrong, help) = message.split_once("; ").unwrap_or((&message, ""));
-    let mut wrong = report(wrong.to_owned()).expected(expected(error.key()));
+    let mut wrong = report(wrong.to_owned()).expected(expected(&error));
     if !help.is_empty() {
         wrong = wrong.help(help);
     }
@@ -108,8 +108,14 @@ pub(crate) fn validate(
 }
 
 /// What would be accepted, where values do not fit together.
-fn expected(key: &str) -> &'static str {
-    match key {
+fn expected(error: &InvalidParameters) -> &'static str {
+    match error.key() {
+        _ if matches!(error, InvalidParameters::Transitions { .. }) => {
+            "expected ways out of one state of at most 100% together"
+        }
+        _ if matches!(error, InvalidParameters::Trapped { .. }) => {
+            "expected a way out with a probability above 0%"
+        }
         "jitter" => "expected a jitter of at most the delay",
         "loss" => "expected a loss that no other key contradicts",
         "burst" => "expected a burst of at least one frame, with a rate",
