@@ -5,7 +5,7 @@ CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
 .PHONY: help demo test build image deps lint doc bench bench-guests bench-peers bench-overload \
-        bench-capture bench-accuracy bench-everything bench-repeat clean
+        bench-capture bench-accuracy bench-everything bench-repeat bench-campaigns figures figures-smoke clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,30 @@ bench-everything: build ## The critical load of a link with every impairment, be
 
 bench-repeat: build ## Run a two-node ping 1000 times in a row (RUNS=N): failures, remains, overhead
 	$(CARGO) bench --bench peers -- repeat $(if $(RUNS),--runs $(RUNS))
+
+# Plans are gone on with where an earlier `make figures` stopped.
+FIGURES := figure6-qemu figure6-local figure7-qemu figure7-local
+PLANS := benches/chain$(if $(QUICK),/quick)
+DRAWN := target/figures$(if $(QUICK),-quick)
+
+figures: image ## The Qemunet paper's Figures 6 and 7 on this machine, into target/figures (1 hour; QUICK=1: 5 minutes)
+	@set -e; for figure in $(FIGURES); do \
+	  out=$(DRAWN)/$$figure; \
+	  $(TAPESTRY) campaign run $(PLANS)/$$figure.yaml --out $$out \
+	    $$([ -e $$out/campaign.sqlite ] && echo --resume) || [ $$? -eq 3 ]; \
+	  $(TAPESTRY) campaign report $$out; \
+	done
+
+figures-smoke: image ## The same plans, shortened, in 2 minutes: are there figures at the end?
+	@set -e; rm -rf target/figures-smoke; for figure in figure6-local figure7-local figure7-qemu; do \
+	  out=target/figures-smoke/$$figure; \
+	  timeout 120 $(TAPESTRY) campaign run benches/chain/quick/$$figure.yaml --out $$out; \
+	  $(TAPESTRY) campaign report $$out; \
+	  test -s $$out/figures/xy-hop_pps.png; \
+	done
+
+bench-campaigns: build ## Campaigns: 1000 namespace runs, 10,000 simulations, their report, 50 times SIGKILL
+	$(CARGO) bench --bench peers -- campaigns
 
 clean: ## Remove build products (images stay in the cache: `tapestry image list`)
 	$(CARGO) clean

@@ -27,6 +27,7 @@ use measure::{critical, median, ping, systems, tcp};
 
 mod accounts;
 mod accuracy;
+mod campaigns;
 mod capture;
 mod everything;
 mod measure;
@@ -85,6 +86,7 @@ enum Part {
 
 #[derive(Subcommand)]
 enum Other {
+    Campaigns(campaigns::Campaigns),
     Capture(capture::Capture),
     Accuracy(accuracy::Accuracy),
     Everything(everything::Everything),
@@ -111,6 +113,9 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&args.out)?;
     if let Some(Other::Repeat(repeat)) = &args.other {
         return repeat.measure(&args.out);
+    }
+    if let Some(Other::Campaigns(campaigns)) = &args.other {
+        return campaigns.measure(&args.out);
     }
     let mut systems = if args.only_virtual { Vec::new() } else { systems(&args.out)? };
     if let Some(only) = &args.only {

@@ -19,7 +19,7 @@ pub(crate) struct Repeat {
     runs: usize,
 }
 
-const LAB: &str = "\
+pub(crate) const LAB: &str = "\
 nodes: { a: { kind: netns }, b: { kind: netns } }
 links: [{ pair: [a, b], ipv4: 10.0.0.0/24 }]
 tasks: [{ name: ping, run: { a: ping -c 1 10.0.0.2 }, timeout: 20s }]
@@ -97,7 +97,7 @@ impl Repeat {
 }
 
 /// What a run could leave behind on the host, counted.
-fn remains() -> Result<BTreeMap<&'static str, usize>> {
+pub(crate) fn remains() -> Result<BTreeMap<&'static str, usize>> {
     let mut namespaces = std::collections::BTreeSet::new();
     let mut processes = 0;
     for entry in std::fs::read_dir("/proc")?.flatten() {
@@ -160,7 +160,7 @@ fn held_namespaces() -> Result<usize> {
 
 /// Network namespaces the kernel has room in use for, whatever refers to them. Each processor keeps
 /// some room at hand, so this is no exact number; `None` where the kernel does not say.
-fn kernel_network_namespaces() -> Option<usize> {
+pub(crate) fn kernel_network_namespaces() -> Option<usize> {
     let slabs = std::fs::read_to_string("/proc/slabinfo").ok()?;
     let line = slabs.lines().find(|line| line.starts_with("net_namespace "))?;
     line.split_whitespace().nth(1)?.parse().ok()

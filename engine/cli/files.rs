@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use tapestry_topologies::Diagnostics;
 use tapestry_topologies::resolved::Topology;
 
 use crate::USAGE;
@@ -32,12 +33,17 @@ impl FileArgs {
     /// Loads the file; everything that is wrong with it goes to standard error.
     pub(crate) fn load(&self) -> Result<Topology, u8> {
         tapestry_topologies::load(&self.file, &self.sets).map_err(|diagnostics| {
-            let report = format!("{:?}", miette::Report::new(diagnostics));
-            for line in report.lines() {
-                crate::tell!("{}", clip(line));
-            }
+            tell_diagnostics(diagnostics);
             USAGE
         })
+    }
+}
+
+/// Everything that is wrong with a file, to standard error.
+pub(crate) fn tell_diagnostics(diagnostics: Diagnostics) {
+    let report = format!("{:?}", miette::Report::new(diagnostics));
+    for line in report.lines() {
+        crate::tell!("{}", clip(line));
     }
 }
 
@@ -136,7 +142,17 @@ pub(crate) fn graph(args: &GraphArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-pub(crate) fn schema() -> anyhow::Result<u8> {
-    crate::say!("{}", serde_json::to_string_pretty(&tapestry_topologies::schema())?);
+/// Print the JSON Schema of topology files, or of plans.
+#[derive(clap::Args)]
+pub(crate) struct SchemaArgs {
+    /// Of plan files (`tapestry campaign`)
+    #[arg(long)]
+    plan: bool,
+}
+
+pub(crate) fn schema(args: &SchemaArgs) -> anyhow::Result<u8> {
+    let schema =
+        if args.plan { tapestry_topologies::plan_schema() } else { tapestry_topologies::schema() };
+    crate::say!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(0)
 }

@@ -26,6 +26,7 @@ macro_rules! tell {
 }
 
 mod attach;
+mod campaign;
 mod clean;
 mod compare;
 mod doctor;
@@ -54,8 +55,8 @@ enum Verb {
     Validate(files::ValidateArgs),
     /// Draw a topology file as DOT, Mermaid or SVG
     Graph(files::GraphArgs),
-    /// Print the JSON Schema of topology files
-    Schema,
+    /// Print the JSON Schema of topology files, or of plans
+    Schema(files::SchemaArgs),
     /// Say what this machine can do, and the command that mends each lack
     Doctor(doctor::Args),
     /// Build, import, list and remove guest images
@@ -71,6 +72,9 @@ enum Verb {
     Top(top::Args),
     /// Compare runs: metrics, counters of links, arrival times
     Compare(compare::Args),
+    /// Make many runs from one plan, and say what they show
+    #[command(subcommand)]
+    Campaign(campaign::Verb),
     /// Remove the run directories of runs that were killed
     Clean(clean::Args),
 }
@@ -108,7 +112,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::main(&args),
         Verb::Validate(args) => files::validate(&args),
         Verb::Graph(args) => files::graph(&args),
-        Verb::Schema => files::schema(),
+        Verb::Schema(args) => files::schema(&args),
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Image(verb) => image::main(&verb),
         Verb::Exec(args) => exec::main(&args),
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         Verb::Link(args) => link::main(&args),
         Verb::Top(args) => top::main(&args),
         Verb::Compare(args) => compare::main(&args),
+        Verb::Campaign(verb) => campaign::main(&verb),
         Verb::Clean(args) => clean::main(&args),
     };
     match done {

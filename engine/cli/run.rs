@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
 use tapestry_core::{ByteCount, SimTime, SyncPolicy};
 use tapestry_guests::schedule;
 use tapestry_lab::awake::CoresAwake;
@@ -75,6 +78,9 @@ pub(crate) struct Args {
     /// Let PROGRAM move the frames instead of the data plane, to compare them
     #[arg(long, value_name = "PROGRAM", hide_short_help = true)]
     forwarder: Option<String>,
+    /// Die with the process PID, which must be this one's parent (for campaigns)
+    #[arg(long, value_name = "PID", hide = true)]
+    end_with_parent: Option<i32>,
     /// Say only what went wrong
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
@@ -137,6 +143,11 @@ impl Args {
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
+    if let Some(parent) = args.end_with_parent {
+        // The sandbox dies with this process; so nothing is left of a run whose campaign was killed.
+        set_pdeathsig(Signal::SIGKILL)?;
+        anyhow::ensure!(getppid() == Pid::from_raw(parent), "process {parent} has ended");
+    }
     let mut topology = match args.file.load() {
         Ok(topology) => topology,
         Err(code) => return Ok(code),

@@ -67,12 +67,19 @@ impl Files {
     fn fail(&mut self, problems: &mut Problems, at: Option<Span>, wrong: String) {
         self.incomplete = true;
         match at {
-            Some(span) => problems.add(span, report(wrong).expected("included here")),
+            Some(span) => problems.add(span, report(wrong).expected("named here")),
             None => problems.add_unplaced(report(wrong)),
         }
     }
 
-    fn load_file(&mut self, problems: &mut Problems, path: &Path, name: &str, at: Option<Span>) {
+    /// Reads a file that another one names at `at`, and all that it includes.
+    pub(crate) fn load_file(
+        &mut self,
+        problems: &mut Problems,
+        path: &Path,
+        name: &str,
+        at: Option<Span>,
+    ) {
         let canonical = match path.canonicalize() {
             Ok(canonical) => canonical,
             // A pipe, as /dev/stdin may be, has no other name.

@@ -6,6 +6,7 @@
 
 mod event;
 mod impairment;
+pub(crate) mod plan;
 mod queue;
 
 use crate::preset;

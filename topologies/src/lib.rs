@@ -30,6 +30,7 @@ mod keys;
 mod links;
 mod nodes;
 mod pcap;
+pub mod plan;
 mod preset;
 mod queue;
 mod read;
@@ -49,7 +50,7 @@ pub use address::ParseAddressError;
 pub use diagnostics::{Diagnostics, Place, Problem};
 pub use events::parse_settings;
 pub use resolved::*;
-pub use schema::schema;
+pub use schema::{plan_schema, schema};
 
 use diagnostics::Problems;
 use files::Files;

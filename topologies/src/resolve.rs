@@ -103,7 +103,7 @@ pub(crate) fn resolve(
 }
 
 /// A file's stem as a topology name.
-fn name_of(stem: &str) -> String {
+pub(crate) fn name_of(stem: &str) -> String {
     let name: String = stem
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
@@ -130,7 +130,7 @@ pub(crate) fn words(name: &str) -> impl Iterator<Item = &str> {
 
 /// The parameters with their values, `--set` included. Where `--set` is wrong, the default stands
 /// in, so that the rest of the file can be checked.
-fn params(problems: &mut Problems, files: &Files, sets: &[(String, String)]) -> Scope {
+pub(crate) fn params(problems: &mut Problems, files: &Files, sets: &[(String, String)]) -> Scope {
     let roots = files.roots.as_slice();
     let mut reader = Reader::new(problems, Scope::new());
     let readable = section(roots, "params").all(|yaml| yaml.is_null() || yaml.map().is_some());
@@ -170,27 +170,38 @@ fn params(problems: &mut Problems, files: &Files, sets: &[(String, String)]) -> 
 
 /// A `--set` value: a YAML scalar of the type that the default has.
 fn set_value(problems: &mut Problems, name: &str, text: &str, default: &Value) -> Option<Value> {
+    let value = typed(text, default);
+    if value.is_none() {
+        let wrong = format!(
+            "`--set {name}={text}`: the parameter is {} (default `{default}`), not {}",
+            default.type_name(),
+            unquoted(text).type_name()
+        );
+        problems.add_unplaced(report(wrong));
+    }
+    value
+}
+
+/// A YAML scalar; in quotes always a text.
+fn unquoted(text: &str) -> Value {
     let quoted = |quote: char| {
         text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)).map(str::to_owned)
     };
-    let value = match quoted('"').or_else(|| quoted('\'')) {
+    match quoted('"').or_else(|| quoted('\'')) {
         Some(inner) => Value::Text(inner),
         None => Value::from_scalar(text.trim()),
-    };
+    }
+}
+
+/// A `--set` value in the type that the default has; `None` if it is not of that type.
+pub(crate) fn typed(text: &str, default: &Value) -> Option<Value> {
+    let value = unquoted(text);
     match (default, &value) {
         (Value::Text(_), Value::Text(_))
         | (Value::Bool(_), Value::Bool(_))
         | (Value::Int(_) | Value::Float(_), Value::Int(_) | Value::Float(_)) => Some(value),
         (Value::Text(_), _) => Some(Value::Text(text.to_owned())),
-        _ => {
-            let wrong = format!(
-                "`--set {name}={text}`: the parameter is {} (default `{default}`), not {}",
-                default.type_name(),
-                value.type_name()
-            );
-            problems.add_unplaced(report(wrong));
-            None
-        }
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The JSON Schema of the file format, made from the tables in `keys`.
+//! The JSON Schemas of the file formats, made from the tables in `keys`.
 //!
 //! Assumptions: editors check files as written, before expressions are computed; so every scalar
 //! may also be a text with `${…}` in it. What needs more than one place to decide (unknown nodes,
@@ -32,6 +32,20 @@ pub fn schema() -> Value {
             named.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect(),
         );
         *map = whole;
+    }
+    schema
+}
+
+/// The JSON Schema (draft 2020-12) of a plan file.
+pub fn plan_schema() -> Value {
+    let mut schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tapestry plan",
+    });
+    if let (Value::Object(whole), Value::Object(plan)) =
+        (&mut schema, object(&keys::plan::PLAN))
+    {
+        whole.extend(plan);
     }
     schema
 }

@@ -253,11 +253,11 @@ pub(crate) fn conclude(
 
 /// The signals that end a run. They are listened to from the beginning, so that none is missed
 /// between two waits.
-pub(crate) struct Interruption([(Option<Signal>, &'static str); 3]);
+pub struct Interruption([(Option<Signal>, &'static str); 3]);
 
 impl Interruption {
     /// Starts listening. Must be called inside a tokio runtime.
-    pub(crate) fn listen() -> Self {
+    pub fn listen() -> Self {
         let listen = |kind| signal(kind).ok();
         Self([
             (listen(SignalKind::interrupt()), "interrupted"),
@@ -267,7 +267,7 @@ impl Interruption {
     }
 
     /// Waits for the next one; says what happened.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> &'static str {
         let signals = self.0.iter_mut().map(|(signal, cause)| {
             Box::pin(async move {
                 match signal {

@@ -38,3 +38,5 @@ pub mod tasks;
 pub mod usage;
 pub mod verdict;
 pub mod virtual_time;
+
+pub use course::Interruption;

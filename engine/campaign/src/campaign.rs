@@ -1,0 +1,227 @@
+//! A campaign: a plan, its points, and the directory that holds everything of it.
+//!
+//! ```text
+//! campaign.sqlite    the store
+//! lock               held by the living program (`flock`)
+//! runs/              run directories, as far as the plan keeps them
+//! report.html, …     what `tapestry campaign report` wrote
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+use tapestry_lab::lab::LabOptions;
+use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
+use tapestry_lab::rundir::rfc3339;
+use tapestry_topologies::plan::{Plan, Time};
+use tapestry_topologies::{Diagnostics, Topology};
+
+use crate::design::{self, DesignError, Settings, describe};
+use crate::store::{self, Store, StoreError};
+
+/// Where campaigns go unless `--out` says otherwise, relative to the working directory.
+pub const CAMPAIGNS_ROOT: &str = "campaigns";
+/// Run directories, in the campaign directory.
+pub const RUNS: &str = "runs";
+
+/// Why a campaign cannot be begun or gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum CampaignError {
+    /// The plan or its topology is wrong.
+    #[error("{0}")]
+    Plan(Box<Diagnostics>),
+    /// The topology is wrong at a point of the design.
+    #[error("the topology is wrong at point {point}")]
+    Point {
+        /// The settings.
+        point: String,
+        /// What is wrong.
+        diagnostics: Box<Diagnostics>,
+    },
+    /// The design is wrong.
+    #[error(transparent)]
+    Design(#[from] DesignError),
+    /// This machine, or this kind of time, cannot run a point.
+    #[error("point {point}: {refusal}")]
+    Refused {
+        /// The settings.
+        point: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// There is a campaign already.
+    #[error(
+        "{} holds a campaign already: go on with it (--resume), or choose another directory \
+         (--out DIR)", .path.display()
+    )]
+    Exists {
+        /// The campaign directory.
+        path: PathBuf,
+    },
+    /// The plan is not the one that the campaign was begun with.
+    #[error(
+        "the plan, or a topology file it uses, is not what {} was begun with: undo the change, or begin \
+         a new campaign with --out DIR. Nothing was changed", .path.display()
+    )]
+    Changed {
+        /// The campaign directory.
+        path: PathBuf,
+    },
+    /// Another program works on it.
+    #[error("another program is running the campaign in {}", .path.display())]
+    Busy {
+        /// The campaign directory.
+        path: PathBuf,
+    },
+    /// A file or directory could not be made, read or removed.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CampaignError {
+    /// Whether the user asked for something wrong; else the machine lacks something.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.is_usage(),
+            Self::File { .. } => false,
+            Self::Store(error) => {
+                !matches!(error, StoreError::Full { .. } | StoreError::Sqlite { .. })
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A plan with its points, all of which can be run here.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// The points, in the order of the design.
+    pub points: Vec<Settings>,
+    /// A digest of everything that decides what runs are made.
+    pub digest: String,
+    /// What the points ask of the host.
+    pub needs: Vec<crate::capacity::Needs>,
+}
+
+/// Reads a plan and makes sure that every point of it can be run.
+pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
+    let plan = crate::load_plan(path).map_err(|wrong| CampaignError::Plan(Box::new(wrong)))?;
+    let points = design::points(&plan)?;
+    let mut digest = Sha256::new();
+    digest.update(decisive(&plan).to_string());
+    let mut needs = Vec::with_capacity(points.len());
+    for settings in &points {
+        let topology = resolve(&plan, settings)?;
+        let refused = match plan.time {
+            Time::Realtime => refusals(&topology, &LabOptions::default()),
+            Time::Virtual => virtual_time_refusals(&topology, &LabOptions::default()),
+        };
+        if let Some(refusal) = refused.into_iter().next() {
+            let refusal = Box::new(refusal);
+            return Err(CampaignError::Refused { point: describe(settings), refusal });
+        }
+        digest.update(serde_json::to_vec(&topology).unwrap_or_default());
+        needs.push(crate::capacity::Needs::of(&plan, &topology));
+    }
+    let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Prepared { plan, points, digest, needs })
+}
+
+fn resolve(plan: &Plan, settings: &Settings) -> Result<Topology, CampaignError> {
+    tapestry_topologies::load(&plan.topology, &design::sets(plan, settings)).map_err(|wrong| {
+        CampaignError::Point { point: describe(settings), diagnostics: Box::new(wrong) }
+    })
+}
+
+/// What of a plan decides which runs are made. The rest may change while a campaign lasts; what
+/// the parameters mean is in the points.
+fn decisive(plan: &Plan) -> serde_json::Value {
+    serde_json::json!({
+        "time": plan.time, "params": plan.params, "factors": plan.factors, "design": plan.design,
+        "replicates": plan.replicates, "stop": plan.stop, "order": plan.order,
+        "warm_up": plan.warm_up, "seed": plan.seed, "time_limit": plan.time_limit,
+        "retries": plan.retries,
+    })
+}
+
+/// The directory of a campaign, ready to make its runs. Nobody else has it.
+#[derive(Debug)]
+pub struct Campaign {
+    /// The plan and its points.
+    pub prepared: Prepared,
+    /// The directory, absolute.
+    pub directory: PathBuf,
+    /// What came of the runs.
+    pub store: Store,
+    _lock: Flock<File>,
+}
+
+/// The directory of a plan's campaign, unless the user names another.
+pub fn directory(plan: &Plan) -> PathBuf {
+    Path::new(CAMPAIGNS_ROOT).join(&plan.name)
+}
+
+impl Campaign {
+    /// Begins a campaign in a directory, or goes on with the one that is there.
+    pub fn open(prepared: Prepared, directory: &Path, resume: bool) -> Result<Self, CampaignError> {
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CampaignError::File { path, source }
+        };
+        let exists = directory.join(store::FILE).exists();
+        if exists && !resume {
+            // A campaign that was killed while its store was being made never began.
+            if !matches!(Store::open(directory), Err(StoreError::Missing { .. })) {
+                return Err(CampaignError::Exists { path: directory.to_owned() });
+            }
+        } else if resume && !exists {
+            return Err(StoreError::Missing { path: directory.to_owned() }.into());
+        }
+        fs::create_dir_all(directory).map_err(file(directory))?;
+        let directory = fs::canonicalize(directory).map_err(file(directory))?;
+        let lock_path = directory.join("lock");
+        let lock = File::create(&lock_path).map_err(file(&lock_path))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| CampaignError::Busy { path: directory.clone() })?;
+        let runs = directory.join(RUNS);
+        fs::create_dir_all(&runs).map_err(file(&runs))?;
+        let store = match Store::open(&directory) {
+            Err(StoreError::Missing { .. }) => {
+                let now = rfc3339(SystemTime::now());
+                Store::create(&directory, &prepared.plan, &prepared.digest, &prepared.points, &now)?
+            }
+            Ok(store) => {
+                store.check()?;
+                if store.digest()? != prepared.digest {
+                    return Err(CampaignError::Changed { path: directory });
+                }
+                store
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { prepared, directory, store, _lock: lock })
+    }
+}
+
+/// Whether a program works on the campaign in a directory.
+pub fn is_running(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory.join("lock")) else { return false };
+    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use std::fs;
+
+use super::*;
+
+const NET: &str = "\
+params: { delay: 1ms, count: 1 }
+nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ pair: [a, b], delay: \"${delay}\", ipv4: 10.0.0.0/24 }]
+tasks: [{ name: ping, run: { a: \"ping -c ${count} b\" }, metrics: { rtt: { regex: '= [\\d.]+/([\\d.]+)/' } } }]
+";
+
+fn place(plan: &str) -> (tempfile::TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("net.yaml"), NET).unwrap();
+    let path = place.path().join("plan.yaml");
+    fs::write(&path, plan).unwrap();
+    (place, path)
+}
+
+const PLAN: &str = "topology: net.yaml\ntime: virtual\nfactors: { delay: [1ms, 2ms] }\n";
+
+#[test]
+fn the_digest_knows_what_matters() {
+    let (place, path) = place(PLAN);
+    let digest = || prepare(&path).unwrap().digest;
+    let first = digest();
+    assert_eq!(first, digest());
+    fs::write(&path, format!("# a remark\n{PLAN}keep: none\ndescription: other words\n")).unwrap();
+    assert_eq!(first, digest(), "words and what is kept change no run");
+    fs::write(&path, format!("{PLAN}replicates: 2\n")).unwrap();
+    assert_ne!(first, digest());
+    fs::write(&path, PLAN).unwrap();
+    fs::write(place.path().join("net.yaml"), NET.replace("ping -c", "ping -s 100 -c")).unwrap();
+    assert_ne!(first, digest(), "the topology matters");
+}
+
+#[test]
+fn a_changed_plan_is_not_gone_on_with() {
+    let (place, path) = place(PLAN);
+    let out = place.path().join("out");
+    drop(Campaign::open(prepare(&path).unwrap(), &out, false).unwrap());
+    let again = Campaign::open(prepare(&path).unwrap(), &out, false).unwrap_err();
+    assert!(matches!(again, CampaignError::Exists { .. }), "{again}");
+    drop(Campaign::open(prepare(&path).unwrap(), &out, true).unwrap());
+    fs::write(&path, PLAN.replace("2ms", "3ms")).unwrap();
+    let store = fs::read(out.join(store::FILE)).unwrap();
+    let changed = Campaign::open(prepare(&path).unwrap(), &out, true).unwrap_err();
+    assert!(matches!(changed, CampaignError::Changed { .. }), "{changed}");
+    assert_eq!(fs::read(out.join(store::FILE)).unwrap(), store, "nothing is overwritten");
+}
+
+#[test]
+fn a_campaign_has_one_program() {
+    let (place, path) = place(PLAN);
+    let out = place.path().join("out");
+    let campaign = Campaign::open(prepare(&path).unwrap(), &out, false).unwrap();
+    assert!(is_running(&out));
+    let busy = Campaign::open(prepare(&path).unwrap(), &out, true).unwrap_err();
+    assert!(matches!(busy, CampaignError::Busy { .. }), "{busy}");
+    drop(campaign);
+    assert!(!is_running(&out));
+}
+
+#[test]
+fn what_was_never_begun_cannot_be_gone_on_with() {
+    let (place, path) = place(PLAN);
+    let missing = Campaign::open(prepare(&path).unwrap(), &place.path().join("out"), true);
+    assert!(matches!(missing, Err(CampaignError::Store(StoreError::Missing { .. }))));
+    assert!(!place.path().join("out").exists());
+}
+
+#[test]
+fn every_point_is_looked_at_before_the_first_run() {
+    let (_place, path) = place(&PLAN.replace("2ms", "fast"));
+    let wrong = prepare(&path).unwrap_err();
+    assert!(matches!(&wrong, CampaignError::Point { point, .. } if point == "delay=fast"), "{wrong}");
+    assert!(wrong.is_usage());
+    let netns = NET.replace("kind: host", "kind: netns");
+    let (place, path) = place2(&netns);
+    let wrong = prepare(&path).unwrap_err();
+    assert!(matches!(&wrong, CampaignError::Refused { .. }) && wrong.is_usage(), "{wrong}");
+    drop(place);
+}
+
+fn place2(net: &str) -> (tempfile::TempDir, PathBuf) {
+    let (place, path) = place(PLAN);
+    fs::write(place.path().join("net.yaml"), net).unwrap();
+    (place, path)
+}

@@ -1,0 +1,259 @@
+//! One topology with parameters, run to its end, and what came out of it.
+//!
+//! Purpose: the one place that starts runs for somebody else than a person. A simulation runs on the
+//! calling thread ([`simulate`]); a run against the wall clock is a process of its own
+//! ([`run_process`]), so that nothing of it can harm another run or the caller. Both leave an ordinary
+//! run directory and give an [`Ended`].
+//!
+//! Assumes that `program` is `tapestry` itself.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tapestry_lab::event::Silent;
+use tapestry_lab::lab::LabOptions;
+use tapestry_lab::results::{Outcome, Results};
+use tapestry_lab::run::RunSpec;
+use tapestry_lab::rundir::RunDir;
+use tapestry_lab::virtual_time;
+use tapestry_topologies::plan::Time;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The topology file.
+    pub topology: PathBuf,
+    /// Parameters, as `--set` takes them.
+    pub sets: Vec<(String, String)>,
+    /// Root of its random streams.
+    pub seed: u64,
+    /// The run directory; must be new or empty.
+    pub directory: PathBuf,
+    /// Longest time by the wall clock.
+    pub time_limit: Duration,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself; `results.json` tells how.
+    Completed,
+    /// It took longer than its time limit and was ended.
+    TimedOut,
+    /// Somebody asked for the end.
+    Interrupted,
+    /// It left no results; why, as far as it could be seen.
+    Crashed(String),
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub ending: Ending,
+    /// Its results; there are none if it crashed, and may be none if it was ended.
+    pub results: Option<Results>,
+    /// How long it took.
+    pub lasted: Duration,
+}
+
+/// The command that repeats a run, for people.
+pub fn command_line(request: &Request, time: Time) -> Vec<String> {
+    let mut words = vec!["tapestry".to_owned(), "run".to_owned()];
+    words.push(request.topology.display().to_string());
+    words.extend(arguments(request, time));
+    words
+}
+
+fn arguments(request: &Request, time: Time) -> Vec<String> {
+    let mut words = Vec::new();
+    for (name, value) in &request.sets {
+        words.extend(["--set".to_owned(), format!("{name}={value}")]);
+    }
+    if time == Time::Virtual {
+        words.extend(["--time".to_owned(), "virtual".to_owned()]);
+    }
+    words.extend(["--seed".to_owned(), request.seed.to_string()]);
+    words.extend(["--out".to_owned(), request.directory.display().to_string()]);
+    words
+}
+
+/// Simulates on this thread. `runtime` must be one of the current thread alone.
+pub fn simulate(request: &Request, runtime: &tokio::runtime::Runtime) -> Ended {
+    let begun = Instant::now();
+    let ended = |ending, results| Ended { ending, results, lasted: begun.elapsed() };
+    let crashed = |why: String| ended(Ending::Crashed(why), None);
+    let topology = match tapestry_topologies::load(&request.topology, &request.sets) {
+        Ok(topology) => topology,
+        Err(wrong) => return crashed(wrong.to_string()),
+    };
+    let dir = match RunDir::create(Some(&request.directory), &topology.name) {
+        Ok(dir) => dir,
+        Err(error) => return crashed(error.to_string()),
+    };
+    let spec = RunSpec {
+        topology,
+        file: request.topology.display().to_string(),
+        command: command_line(request, Time::Virtual),
+        options: LabOptions { seed: Some(request.seed), ..LabOptions::default() },
+    };
+    let run = async {
+        tokio::time::timeout(
+            request.time_limit,
+            virtual_time::run(spec, dir, Box::new(Silent)),
+        )
+        .await
+    };
+    // A model that breaks ends its run, not the others.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run)));
+    match done {
+        Ok(Ok(Ok(results))) if results.outcome == Outcome::Interrupted => {
+            ended(Ending::Interrupted, Some(results))
+        }
+        Ok(Ok(Ok(results))) => ended(Ending::Completed, Some(results)),
+        Ok(Ok(Err(error))) => crashed(error.to_string()),
+        Ok(Err(_)) => ended(Ending::TimedOut, None),
+        Err(_) => crashed("the simulation panicked; its message is on standard error".to_owned()),
+    }
+}
+
+/// How long a run may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(15);
+/// How much of what a run says on standard error is kept.
+const SAID: usize = 16 << 10;
+/// A look at `stop` at least this often.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs as a process of its own and waits for its end; `stop` ends it early.
+///
+/// The process dies with the calling thread, which must therefore outlive this call anyway.
+pub fn run_process(program: &Path, request: &Request, stop: &AtomicBool) -> Ended {
+    let begun = Instant::now();
+    let mut command = Command::new(program);
+    command
+        .arg("run")
+        .arg(&request.topology)
+        .args(arguments(request, Time::Realtime))
+        .args(["--quiet", "--end-with-parent", &std::process::id().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // Ctrl-C is for the caller, which decides what becomes of its runs.
+        .process_group(0);
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let why = format!("cannot start {}: {error}", program.display());
+            return Ended { ending: Ending::Crashed(why), results: None, lasted: begun.elapsed() };
+        }
+    };
+    let (status, asked, said) = attend(&mut child, begun + request.time_limit, stop);
+    let results = read_results(&request.directory);
+    let ending = match (asked, &results) {
+        (Some(ending), _) => ending,
+        (None, Some(results)) if results.outcome == Outcome::Interrupted => Ending::Interrupted,
+        (None, Some(_)) => Ending::Completed,
+        (None, None) => Ending::Crashed(last_words(status, &said)),
+    };
+    Ended { ending, results, lasted: begun.elapsed() }
+}
+
+/// The results that a run directory holds.
+pub fn read_results(directory: &Path) -> Option<Results> {
+    serde_json::from_slice(&std::fs::read(directory.join("results.json")).ok()?).ok()
+}
+
+/// Waits for a process; says why it was asked to end, if it was, and what it said.
+fn attend(
+    child: &mut Child,
+    deadline: Instant,
+    stop: &AtomicBool,
+) -> (Option<ExitStatus>, Option<Ending>, Vec<u8>) {
+    let mut said = Vec::new();
+    let mut stderr = child.stderr.take();
+    if let Some(stderr) = &stderr {
+        // Reading goes on as long as there is something, and never waits.
+        let _ = fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    }
+    let pid = i32::try_from(child.id()).map(Pid::from_raw);
+    let send = |signal| pid.map(|pid| kill(pid, signal));
+    let mut asked: Option<(Ending, Instant)> = None;
+    loop {
+        // End of file comes with the end of the process: that wakes us at once.
+        match &mut stderr {
+            Some(pipe) => {
+                let mut wait = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+                let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO);
+                let _ = poll(&mut wait, timeout);
+                if drain(pipe, &mut said) {
+                    stderr = None;
+                }
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return (Some(status), asked.map(|(ending, _)| ending), said);
+        }
+        let now = Instant::now();
+        let reason = if stop.load(Ordering::Relaxed) {
+            Some(Ending::Interrupted)
+        } else if now >= deadline {
+            Some(Ending::TimedOut)
+        } else {
+            None
+        };
+        match (&asked, reason) {
+            (None, Some(reason)) => {
+                let _ = send(Signal::SIGTERM);
+                asked = Some((reason, now));
+            }
+            (Some((_, since)), _) if now.duration_since(*since) > GRACE => {
+                let _ = child.kill();
+                let status = child.wait().ok();
+                return (status, asked.map(|(ending, _)| ending), said);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads what there is; whether the other end is closed.
+fn drain(pipe: &mut impl Read, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(length) => {
+                said.extend_from_slice(&buffer[..length]);
+                let excess = said.len().saturating_sub(SAID);
+                said.drain(..excess);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Why a process left no results.
+fn last_words(status: Option<ExitStatus>, said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let said = said.trim();
+    let ended = match status {
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        },
+        None => "ended".to_owned(),
+    };
+    if said.is_empty() { ended } else { format!("{ended}: {said}") }
+}

@@ -1,0 +1,46 @@
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use rusqlite::types::Value::{Integer, Null, Real, Text};
+
+use super::*;
+
+fn table() -> Table {
+    Table {
+        columns: ["id", "metric.rtt", "errors", "none"].map(str::to_owned).to_vec(),
+        rows: vec![
+            vec![Integer(1), Real(1.5), Text("a \"b\", c".to_owned()), Null],
+            vec![Integer(2), Null, Text("two\nlines".to_owned()), Null],
+            vec![Integer(3), Integer(7), Null, Null],
+        ],
+    }
+}
+
+#[test]
+fn csv_is_quoted_as_it_should_be() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("t.csv");
+    write_csv(&table(), &path).unwrap();
+    let expected = "id,metric.rtt,errors,none\n1,1.5,\"a \"\"b\"\", c\",\n2,,\"two\nlines\",\n3,7,,\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+}
+
+#[test]
+fn parquet_is_read_back() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("t.parquet");
+    write_parquet("t", &table(), &path).unwrap();
+    let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+    assert_eq!(reader.metadata().file_metadata().num_rows(), 3);
+    let rows: Vec<String> =
+        reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
+    assert_eq!(rows[0], "{id: 1, metric.rtt: 1.5, errors: \"a \"b\", c\", none: null}");
+    assert_eq!(rows[2], "{id: 3, metric.rtt: 7.0, errors: null, none: null}");
+}
+
+#[test]
+fn a_table_without_rows_is_one() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("t.parquet");
+    let table = Table { rows: Vec::new(), ..table() };
+    write_parquet("t", &table, &path).unwrap();
+    assert!(SerializedFileReader::new(File::open(&path).unwrap()).is_ok());
+}

@@ -1,0 +1,27 @@
+//! Many runs from one plan: design, order, execution, store, statistics, figures, reports.
+//!
+//! Purpose: one run is an anecdote. A [`campaign::Campaign`] makes all runs of a plan, each in a lab
+//! of its own, keeps what came of them in a [`store::Store`] that survives being killed at any moment,
+//! and [`report`] says what they show, with intervals. [`execution`] runs one topology with parameters
+//! and reads what came out; whatever runs many topologies can use it.
+//!
+//! Assumes the topology files stay as they are while a campaign lasts; a resumed campaign checks that.
+//! Not modelled: runs on several machines.
+//!
+//! Reference: `docs/campaigns.md`; Crussell et al., "Lessons learned from 10k experiments to compare
+//! virtual and physical testbeds", CSET 2019.
+
+#![forbid(unsafe_code)]
+
+pub mod campaign;
+pub mod capacity;
+pub mod design;
+pub mod execution;
+pub mod export;
+pub mod report;
+pub mod runner;
+mod schedule;
+pub mod stats;
+pub mod store;
+
+pub use tapestry_topologies::plan::{Plan, load_plan};

@@ -1,0 +1,128 @@
+//! Comparisons and trends: all that is computed for one report is corrected together.
+
+use super::data::{Data, Samples, number};
+use crate::design::{Settings, describe};
+use crate::stats::compare::{Effect, cliffs_delta, cohens_d, mann_whitney, welch};
+use crate::stats::correction::{benjamini_hochberg, holm};
+use crate::stats::describe::mean;
+use crate::stats::interval::Interval;
+use crate::stats::rank::kendall;
+
+/// One metric at one level, beside the baseline, all other settings equal.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) metric: String,
+    /// The settings that both have.
+    pub(super) at: String,
+    /// The level.
+    pub(super) level: String,
+    pub(super) baseline_mean: f64,
+    pub(super) difference: f64,
+    /// Of the difference.
+    pub(super) interval: Option<Interval>,
+    pub(super) d: Option<Effect>,
+    pub(super) delta: Option<Effect>,
+    /// Mann–Whitney, corrected: any false discovery, and share of false discoveries.
+    pub(super) p: Option<Corrected>,
+    /// Welch, likewise.
+    pub(super) welch_p: Option<Corrected>,
+}
+
+/// A p-value, and what is left of it among many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Corrected {
+    pub(super) p: f64,
+    pub(super) holm: f64,
+    pub(super) benjamini_hochberg: f64,
+}
+
+/// Every level of the compared factor beside the baseline, for every metric that varies.
+pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
+    let Some((factor, baseline)) = data.compared() else { return Vec::new() };
+    let confidence = data.plan.report.confidence;
+    let others = |settings: &Settings| -> Settings {
+        let rest = settings.iter().filter(|(name, _)| *name != factor);
+        rest.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    let mut found = Vec::new();
+    for (metric, samples) in data.shown().filter(|(_, samples)| !samples.is_constant()) {
+        for (at, settings) in data.points.iter().enumerate() {
+            if settings.get(factor) == Some(baseline) {
+                continue;
+            }
+            let rest = others(settings);
+            let same = |other: &Settings| other.get(factor) == Some(baseline) && others(other) == rest;
+            let Some(base) = data.points.iter().position(same) else { continue };
+            let (a, b) = (&samples.points[base], &samples.points[at]);
+            let (Some(baseline_mean), Some(level_mean)) = (mean(a), mean(b)) else { continue };
+            let varying: Settings =
+                rest.into_iter().filter(|(name, _)| data.factors.contains_key(name)).collect();
+            let (test, interval) = welch(a, b, confidence).unzip();
+            let bare = |p: f64| Corrected { p, holm: p, benjamini_hochberg: p };
+            found.push(Comparison {
+                metric: metric.clone(),
+                at: describe(&varying),
+                level: settings.get(factor).map(ToString::to_string).unwrap_or_default(),
+                baseline_mean,
+                difference: level_mean - baseline_mean,
+                interval,
+                d: cohens_d(a, b, confidence),
+                delta: cliffs_delta(a, b, confidence),
+                p: mann_whitney(a, b).map(|test| bare(test.p)),
+                welch_p: test.map(|test| bare(test.p)),
+            });
+        }
+    }
+    correct(found.iter_mut().filter_map(|comparison| comparison.p.as_mut()));
+    correct(found.iter_mut().filter_map(|comparison| comparison.welch_p.as_mut()));
+    // The largest effects first; those without spread have none that could be named, but differ.
+    let size = |c: &Comparison| c.delta.map_or(0.0, |delta| delta.size.abs());
+    let strength = |c: &Comparison| c.d.map_or(f64::INFINITY, |d| d.size.abs());
+    found.sort_by(|a, b| size(b).total_cmp(&size(a)).then(strength(b).total_cmp(&strength(a))));
+    found
+}
+
+fn correct<'a>(values: impl Iterator<Item = &'a mut Corrected>) {
+    let values: Vec<&mut Corrected> = values.collect();
+    let p: Vec<f64> = values.iter().map(|value| value.p).collect();
+    let (by_holm, by_bh) = (holm(&p), benjamini_hochberg(&p));
+    for (value, (holm, bh)) in values.into_iter().zip(by_holm.into_iter().zip(by_bh)) {
+        (value.holm, value.benjamini_hochberg) = (holm, bh);
+    }
+}
+
+/// Whether a metric rises with a factor.
+#[derive(Debug)]
+pub(super) struct Trend {
+    pub(super) metric: String,
+    pub(super) factor: String,
+    pub(super) tau: f64,
+    pub(super) p: Corrected,
+}
+
+/// Kendall's tau of every metric that varies with every factor that has numbers.
+pub(super) fn trends(data: &Data) -> Vec<Trend> {
+    let mut found = Vec::new();
+    for (metric, samples) in data.shown().filter(|(_, samples)| !samples.is_constant()) {
+        for (factor, levels) in &data.factors {
+            if levels.iter().any(|level| number(level).is_none()) {
+                continue;
+            }
+            if let Some(test) = kendall(&pairs(data, samples, factor)) {
+                let (p, tau) = (test.p, test.statistic);
+                let p = Corrected { p, holm: p, benjamini_hochberg: p };
+                found.push(Trend { metric: metric.clone(), factor: factor.clone(), tau, p });
+            }
+        }
+    }
+    correct(found.iter_mut().map(|trend| &mut trend.p));
+    found
+}
+
+fn pairs(data: &Data, samples: &Samples, factor: &str) -> Vec<(f64, f64)> {
+    let x = |at: usize| data.points[at].get(factor).and_then(number);
+    (0..data.points.len())
+        .filter_map(|at| Some((x(at)?, &samples.points[at])))
+        .flat_map(|(x, values)| values.iter().map(move |value| (x, *value)))
+        .collect()
+}

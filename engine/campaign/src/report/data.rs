@@ -1,0 +1,186 @@
+//! What the report is made from, read once and put in order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use indexmap::IndexMap;
+use tapestry_topologies::expression::Value;
+use tapestry_topologies::plan::Plan;
+
+use super::ReportError;
+use crate::design::{Purpose, Settings, describe};
+use crate::store::{Run, Session, State, Store, leading_number};
+
+/// A campaign's results.
+#[derive(Debug)]
+pub struct Data {
+    /// The plan, whose `report` says what is shown.
+    pub plan: Plan,
+    /// How the user named the campaign.
+    pub name: String,
+    /// The points.
+    pub points: Vec<Settings>,
+    /// Each time the campaign was started.
+    pub sessions: Vec<Session>,
+    /// All runs.
+    pub runs: Vec<Run>,
+    /// Metrics of runs that count.
+    pub metrics: IndexMap<String, Samples>,
+    /// Factors that vary, with their levels in the order of the plan.
+    pub factors: IndexMap<String, Vec<Value>>,
+}
+
+/// The values of a metric in runs that count.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Its unit; empty for a bare number.
+    pub unit: String,
+    /// Values by point.
+    pub points: Vec<Vec<f64>>,
+    /// Index of the run, and value, in the order in which runs ended.
+    pub course: Vec<(usize, f64)>,
+}
+
+impl Samples {
+    /// All values.
+    pub fn all(&self) -> impl Iterator<Item = f64> + '_ {
+        self.course.iter().map(|(_, value)| *value)
+    }
+
+    /// Whether all values are the same.
+    pub fn is_constant(&self) -> bool {
+        let first = self.all().next();
+        self.all().all(|value| Some(value) == first)
+    }
+}
+
+impl Data {
+    /// Reads a store.
+    pub fn read(
+        store: &Store,
+        plan: &Plan,
+        directory: &Path,
+        name: &str,
+    ) -> Result<Self, ReportError> {
+        let (points, runs) = (store.points()?, store.runs()?);
+        if !runs.iter().any(Run::counts) {
+            return Err(ReportError::NoRuns { path: directory.to_owned() });
+        }
+        let counted: BTreeMap<i64, usize> = runs
+            .iter()
+            .enumerate()
+            .filter(|(_, run)| run.counts())
+            .map(|(at, run)| (run.id, at))
+            .collect();
+        let mut metrics = IndexMap::new();
+        for (name, metric) in store.metrics()? {
+            let mut samples = Samples {
+                unit: metric.unit,
+                points: vec![Vec::new(); points.len()],
+                course: Vec::new(),
+            };
+            for (run, value) in metric.values {
+                let Some(at) = counted.get(&run) else { continue };
+                samples.course.push((*at, value));
+                if let Some(values) = samples.points.get_mut(runs[*at].point) {
+                    values.push(value);
+                }
+            }
+            if !samples.course.is_empty() {
+                metrics.insert(name, samples);
+            }
+        }
+        let wanted = &plan.report.metrics;
+        let named = wanted.iter().chain(plan.report.x.iter().filter(|x| !plan.factors.contains_key(*x)));
+        for metric in named {
+            if !metrics.contains_key(metric) {
+                let known = metrics.keys().cloned().collect();
+                return Err(ReportError::NoMetric { metric: metric.clone(), known });
+            }
+        }
+        let mut factors: IndexMap<String, Vec<Value>> = IndexMap::new();
+        for settings in &points {
+            for (name, value) in settings {
+                let levels = factors.entry(name.clone()).or_default();
+                if !levels.contains(value) {
+                    levels.push(value.clone());
+                }
+            }
+        }
+        for levels in factors.values_mut() {
+            if levels.iter().all(|level| number(level).is_some()) {
+                levels.sort_by(|a, b| number(a).partial_cmp(&number(b)).unwrap_or(std::cmp::Ordering::Equal));
+            }
+        }
+        factors.retain(|_, levels| levels.len() > 1);
+        Ok(Self {
+            plan: plan.clone(),
+            name: name.to_owned(),
+            points,
+            sessions: store.sessions()?,
+            runs,
+            metrics,
+            factors,
+        })
+    }
+
+    /// The metrics to be shown, in order.
+    pub fn shown(&self) -> impl Iterator<Item = (&String, &Samples)> {
+        let wanted = &self.plan.report.metrics;
+        self.metrics.iter().filter(move |(name, _)| wanted.is_empty() || wanted.contains(name))
+    }
+
+    /// How many measuring runs are of a state.
+    pub fn count(&self, state: State) -> usize {
+        self.runs
+            .iter()
+            .filter(|run| run.purpose == Purpose::Measure && run.state == state)
+            .count()
+    }
+
+    /// The factor on the x axis: the one the plan names, else the first with numbers.
+    pub fn x_factor(&self) -> Option<&str> {
+        let is_numeric = |name: &&String| self.factors[*name].iter().all(|v| number(v).is_some());
+        let named = self.plan.report.x.as_ref().filter(|x| self.factors.contains_key(*x));
+        named.or_else(|| self.factors.keys().find(is_numeric)).map(String::as_str)
+    }
+
+    /// The factor whose levels have lines of their own: the one the plan names, else the first other
+    /// one with few levels.
+    pub fn series_factor(&self) -> Option<&str> {
+        /// More lines than this are a knot.
+        const LINES: usize = 8;
+        let x = self.x_factor();
+        let fits = |name: &&String| Some(name.as_str()) != x && self.factors[*name].len() <= LINES;
+        let named = self.plan.report.series.as_ref().filter(|s| self.factors.contains_key(*s));
+        named.or_else(|| self.factors.keys().find(fits)).map(String::as_str)
+    }
+
+    /// The factor whose levels are compared, and the level they are compared with.
+    pub fn compared(&self) -> Option<(&str, &Value)> {
+        let named = self.plan.report.compare.as_ref().filter(|c| self.factors.contains_key(*c));
+        let fewest = || self.factors.iter().min_by_key(|(_, levels)| levels.len()).map(|(n, _)| n);
+        let factor = named.or_else(fewest)?;
+        let levels = &self.factors[factor];
+        let baseline = self.plan.report.baseline.as_ref();
+        let same = |level: &&Value| baseline.is_some_and(|b| b.to_string() == level.to_string());
+        let level = levels.iter().find(same).or_else(|| levels.first())?;
+        Some((factor, level))
+    }
+
+    /// The point in words, factors that do not vary left out.
+    pub fn label(&self, point: usize) -> String {
+        let varies = |(name, _): &(&String, &Value)| self.factors.contains_key(*name);
+        let settings: Settings = self.points[point]
+            .iter()
+            .filter(varies)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        describe(&settings)
+    }
+}
+
+/// The number of a level, without its unit.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| leading_number(&value.to_string()))
+}

@@ -1,0 +1,222 @@
+//! Which figures a campaign gets, and what is in them.
+
+use std::time::{Duration, SystemTime};
+
+use tapestry_topologies::expression::Value;
+use tapestry_topologies::plan::Design;
+
+use super::data::{Data, Samples, number};
+use super::plot::{self, Line, Words};
+use super::{ReportError, text};
+use crate::stats::{describe, interval};
+
+/// A figure.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Its name in commands and of its files.
+    pub id: String,
+    /// What it shows, short.
+    pub title: String,
+    /// What it shows, in a sentence.
+    pub caption: String,
+    /// The command that makes it again.
+    pub command: String,
+    /// The picture.
+    pub svg: String,
+}
+
+/// All figures, metric by metric. Metrics that never change have none.
+pub(super) fn all(data: &Data) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = Vec::new();
+    for (name, samples) in data.shown().filter(|(_, samples)| !samples.is_constant()) {
+        let x_metric = data.plan.report.x.as_ref().filter(|x| data.metrics.contains_key(*x));
+        if x_metric == Some(name) {
+            continue;
+        }
+        let made = [
+            x_y(data, name, samples),
+            boxes(data, name, samples),
+            heat(data, name, samples),
+            course(data, name, samples),
+        ];
+        for (kind, title, caption, drawn) in made.into_iter().flatten() {
+            let id = format!("{kind}-{name}");
+            let svg = drawn
+                .map_err(|reason| ReportError::Plot { figure: id.clone(), reason })?;
+            let command = format!(
+                "tapestry campaign report {} --figure {id} --output {id}.svg",
+                text::word(&data.name)
+            );
+            figures.push(Figure { id, title, caption, command, svg });
+        }
+    }
+    Ok(figures)
+}
+
+type Made = (&'static str, String, String, Result<String, String>);
+
+fn with_unit(name: &str, samples: &Samples) -> String {
+    if samples.unit.is_empty() { name.to_owned() } else { format!("{name}, {}", samples.unit) }
+}
+
+/// The values of points that have a level of a factor.
+fn values_at<'a>(
+    data: &'a Data,
+    samples: &'a Samples,
+    wanted: &'a [(&'a str, &'a Value)],
+) -> impl Iterator<Item = f64> + 'a {
+    let fits = move |point: usize| {
+        wanted.iter().all(|(factor, level)| data.points[point].get(*factor) == Some(*level))
+    };
+    (0..data.points.len()).filter(move |point| fits(*point)).flat_map(|point| samples.points[point].iter().copied())
+}
+
+/// Factors other than these, over which a figure takes everything together.
+fn pooled(data: &Data, used: &[&str]) -> String {
+    let others: Vec<&str> =
+        data.factors.keys().map(String::as_str).filter(|name| !used.contains(name)).collect();
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!(" Runs of all levels of {} are taken together.", others.join(", "))
+    }
+}
+
+fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
+    let confidence = data.plan.report.confidence;
+    let x_metric = data.plan.report.x.as_ref().and_then(|x| Some((x, data.metrics.get(x)?)));
+    let x_factor = data.x_factor();
+    let x_name = x_metric.map(|(x, _)| x.as_str()).or(x_factor)?;
+    let series = data.series_factor().filter(|series| *series != x_name);
+    let levels: Vec<Option<&Value>> = match series {
+        Some(series) => data.factors[series].iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let point = |x: f64, values: &[f64]| {
+        let mean = describe::mean(values)?;
+        let ends = interval::student(values, confidence);
+        let (low, high) = ends.map_or((mean, mean), |ends| (ends.low, ends.high));
+        Some((x, mean, low, high))
+    };
+    let line = |level: Option<&Value>| -> Line {
+        let of_series: Vec<(&str, &Value)> = series.into_iter().zip(level).collect();
+        let mut points: Vec<(f64, f64, f64, f64)> = match (x_metric, x_factor) {
+            (Some((_, xs)), _) => (0..data.points.len())
+                .filter(|at| of_series.iter().all(|(f, l)| data.points[*at].get(*f) == Some(*l)))
+                .filter_map(|at| point(describe::mean(&xs.points[at])?, &samples.points[at]))
+                .collect(),
+            (None, Some(factor)) => data.factors[factor]
+                .iter()
+                .filter_map(|x| {
+                    let wanted = [&of_series[..], &[(factor, x)]].concat();
+                    let values: Vec<f64> = values_at(data, samples, &wanted).collect();
+                    point(number(x)?, &values)
+                })
+                .collect(),
+            (None, None) => Vec::new(),
+        };
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let name = level.zip(series).map_or(String::new(), |(level, series)| format!("{series} {level}"));
+        Line { name, points }
+    };
+    let lines: Vec<Line> =
+        levels.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
+    let x_words = x_metric.map_or_else(|| x_name.to_owned(), |(x, xs)| with_unit(x, xs));
+    let by = series.map_or(String::new(), |series| format!(", by {series}"));
+    let title = format!("{name} against {x_name}{by}");
+    let percent = text::number(confidence * 100.0, 3);
+    let used: Vec<&str> = if x_metric.is_some() {
+        data.factors.keys().map(String::as_str).collect()
+    } else {
+        [Some(x_name), series].into_iter().flatten().collect()
+    };
+    let caption = format!(
+        "Mean of {name} with its {percent} % confidence interval (Student), against {x_name}{by}.{}",
+        pooled(data, &used)
+    );
+    let words = Words { title: &title, x: &x_words, y: &with_unit(name, samples) };
+    let drawn = plot::xy(words, &lines);
+    Some(("xy", title, caption, drawn))
+}
+
+fn boxes(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
+    /// More boxes than this cannot be read.
+    const BOXES: usize = 24;
+    let few = data.points.len() <= BOXES;
+    let mut used = Vec::new();
+    let groups: Vec<(String, Vec<f64>)> = if few {
+        (0..data.points.len()).map(|at| (data.label(at), samples.points[at].clone())).collect()
+    } else {
+        let factor = data
+            .compared()
+            .map(|(factor, _)| factor)
+            .filter(|factor| data.factors[*factor].len() <= BOXES)?;
+        used.push(factor);
+        data.factors[factor]
+            .iter()
+            .map(|level| {
+                (format!("{factor}={level}"), values_at(data, samples, &[(factor, level)]).collect())
+            })
+            .collect()
+    };
+    let boxes: Vec<_> = groups
+        .into_iter()
+        .filter_map(|(label, values)| Some((label, describe::five_numbers(&values)?)))
+        .collect();
+    let title = format!("{name}: spread");
+    let note = if few { String::new() } else { pooled(data, &used) };
+    let caption = format!(
+        "Quartiles of {name}; whiskers reach to the last value within 1.5 times the distance of the \
+         quartiles, circles are values beyond.{note}"
+    );
+    let words = Words { title: &title, x: "", y: &with_unit(name, samples) };
+    let drawn = plot::boxes(words, &boxes);
+    Some(("box", title, caption, drawn))
+}
+
+fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
+    if matches!(data.plan.design, Design::LatinHypercube(_) | Design::Paired) {
+        return None;
+    }
+    let across = data.x_factor().or_else(|| data.factors.keys().next().map(String::as_str))?;
+    let up = data
+        .series_factor()
+        .filter(|name| *name != across)
+        .or_else(|| data.factors.keys().map(String::as_str).find(|name| *name != across))?;
+    let cells: Vec<Vec<Option<f64>>> = data.factors[up]
+        .iter()
+        .map(|row| {
+            let cell = |column: &Value| {
+                let wanted = [(across, column), (up, row)];
+                describe::mean(&values_at(data, samples, &wanted).collect::<Vec<_>>())
+            };
+            data.factors[across].iter().map(cell).collect()
+        })
+        .collect();
+    let names = |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
+    let title = format!("{name} by {across} and {up}");
+    let caption =
+        format!("Mean of {name} at each {across} and {up}.{}", pooled(data, &[across, up]));
+    let words = Words { title: &title, x: across, y: up };
+    let drawn = plot::heat(words, &names(across), &names(up), &cells);
+    Some(("heat", title, caption, drawn))
+}
+
+fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
+    let started = |at: usize| text::seconds_of(&data.runs[at].started);
+    let first = samples.course.iter().filter_map(|(at, _)| started(*at)).min_by(f64::total_cmp)?;
+    let mut values: Vec<(f64, f64)> =
+        samples.course.iter().filter_map(|(at, value)| Some((started(*at)? - first, *value))).collect();
+    // Runs that begin within one second stand side by side in the order in which they ended.
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let begun = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(first.max(0.0));
+    let title = format!("{name} over time");
+    let caption = format!(
+        "{name} of each run against its start, in seconds since {}. A trend or steps here are the \
+         host's, not the network's.",
+        tapestry_lab::rundir::rfc3339(begun)
+    );
+    let words = Words { title: &title, x: "s", y: &with_unit(name, samples) };
+    let drawn = plot::course(words, &values);
+    Some(("time", title, caption, drawn))
+}

@@ -1,0 +1,347 @@
+//! The four kinds of plots, as SVG texts.
+//!
+//! Text is measured by an estimate of letter widths, so that drawing needs no font.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::stats::describe::FiveNumbers;
+
+/// Size of a plot, in units of the SVG.
+const SIZE: (u32, u32) = (820, 460);
+const FONT: &str = "sans-serif";
+/// Okabe and Ito's colours, which people who see fewer colours can tell apart as well.
+const COLORS: [RGBColor; 8] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x66, 0x66, 0x66),
+    RGBColor(0xb0, 0xa0, 0x00),
+];
+
+type Drawn = Result<String, String>;
+type Failure = Box<dyn std::error::Error>;
+
+/// Words on a plot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub(super) title: &'a str,
+    pub(super) x: &'a str,
+    pub(super) y: &'a str,
+}
+
+/// A line: x, y, and the interval around y.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) points: Vec<(f64, f64, f64, f64)>,
+}
+
+/// An axis that holds values and, if it is logarithmic, their logarithms.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    low: f64,
+    high: f64,
+    log: bool,
+}
+
+impl Axis {
+    /// Over values; logarithmic if they are spread over more than a factor of 30.
+    fn over(values: impl Iterator<Item = f64> + Clone, may_be_log: bool) -> Self {
+        let finite = values.filter(|value| value.is_finite());
+        let low = finite.clone().fold(f64::INFINITY, f64::min);
+        let high = finite.fold(f64::NEG_INFINITY, f64::max);
+        if low > high {
+            return Self { low: 0.0, high: 1.0, log: false };
+        }
+        let log = may_be_log && low > 0.0 && high / low > 30.0;
+        let (low, high) = if log { (low.log10(), high.log10()) } else { (low, high) };
+        let margin = if high > low { 0.05 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
+        Self { low: low - margin, high: high + margin, log }
+    }
+
+    /// The same from zero, where zero is near.
+    fn with_zero(self) -> Self {
+        let near = !self.log && self.low > 0.0 && self.low < 0.5 * self.high;
+        if near { Self { low: 0.0, ..self } } else { self }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        if self.log { value.log10() } else { value }
+    }
+
+    fn label(&self, place: f64) -> String {
+        short(if self.log { 10_f64.powf(place) } else { place })
+    }
+}
+
+/// A number for an axis: `40k`, `0.25`, `1.5M`.
+pub(super) fn short(value: f64) -> String {
+    let (scaled, suffix) = match value.abs() {
+        v if v >= 1e9 => (value / 1e9, "G"),
+        v if v >= 1e6 => (value / 1e6, "M"),
+        v if v >= 1e4 => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    format!("{}{suffix}", super::text::number(scaled, 3))
+}
+
+fn draw(
+    plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Failure>,
+) -> Drawn {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let drawn = area
+            .fill(&WHITE)
+            .map_err(Failure::from)
+            .and_then(|()| plot(&area))
+            .and_then(|()| area.present().map_err(Failure::from));
+        drawn.map_err(|error| error.to_string())?;
+    }
+    // Scales with the page it stands on; the size in units stays in `viewBox`.
+    Ok(svg)
+}
+
+/// Lines with bands of confidence.
+pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
+    let points = || lines.iter().flat_map(|line| line.points.iter().copied());
+    let x = Axis::over(points().map(|p| p.0).collect::<Vec<_>>().into_iter(), true);
+    let ends: Vec<f64> = points().flat_map(|p| [p.1, p.2, p.3]).collect();
+    let y = Axis::over(ends.into_iter(), false).with_zero();
+    draw(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .caption(words.title, (FONT, 18))
+            .x_label_area_size(44)
+            .y_label_area_size(74)
+            .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
+        mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+        for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
+            let color = *color;
+            let band = line.points.iter().map(|p| (x.place(p.0), p.2));
+            let back = line.points.iter().rev().map(|p| (x.place(p.0), p.3));
+            if line.points.len() > 1 {
+                let outline: Vec<(f64, f64)> = band.chain(back).collect();
+                chart.draw_series(std::iter::once(Polygon::new(outline, color.mix(0.18).filled())))?;
+            }
+            chart.draw_series(line.points.iter().map(|p| {
+                let at = x.place(p.0);
+                PathElement::new(vec![(at, p.2), (at, p.3)], color.stroke_width(1))
+            }))?;
+            let middle = line.points.iter().map(|p| (x.place(p.0), p.1));
+            chart
+                .draw_series(LineSeries::new(middle.clone(), color.stroke_width(2)))?
+                .label(line.name.as_str())
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3)));
+            chart.draw_series(middle.map(|at| Circle::new(at, 3, color.filled())))?;
+        }
+        if lines.len() > 1 {
+            legend(&mut chart)?;
+        }
+        Ok(())
+    })
+}
+
+/// One box for each group.
+pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn {
+    let ends: Vec<f64> = groups
+        .iter()
+        .flat_map(|(_, five)| [five.low, five.high].into_iter().chain(five.outside.iter().copied()))
+        .collect();
+    let y = Axis::over(ends.into_iter(), false);
+    let count = groups.len().max(1) as f64;
+    let longest = groups.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    // Long names stand upright.
+    let upright = longest as f64 * 7.0 > f64::from(SIZE.0 - 100) / count;
+    draw(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .caption(words.title, (FONT, 18))
+            .x_label_area_size(if upright { 130 } else { 44 })
+            .y_label_area_size(74)
+            .build_cartesian_2d(0.0..count, y.low..y.high)?;
+        let none = |_: &f64| String::new();
+        mesh(&mut chart, Words { x: "", ..words }, &none, &|at| y.label(*at))?;
+        for (at, (_, five)) in groups.iter().enumerate() {
+            let (left, right) = (at as f64 + 0.25, at as f64 + 0.75);
+            let middle = at as f64 + 0.5;
+            let color = COLORS[0];
+            let [q1, q2, q3] = five.quartiles;
+            let whisker = |a: f64, b: f64| PathElement::new(vec![(middle, a), (middle, b)], color.stroke_width(1));
+            chart.draw_series([whisker(five.low, q1), whisker(q3, five.high)])?;
+            chart.draw_series([Rectangle::new([(left, q1), (right, q3)], color.mix(0.25).filled())])?;
+            chart.draw_series([Rectangle::new([(left, q1), (right, q3)], color.stroke_width(1))])?;
+            chart.draw_series([PathElement::new(vec![(left, q2), (right, q2)], color.stroke_width(2))])?;
+            /// More single values than this are a smear.
+            const OUTSIDE: usize = 200;
+            let outside = five.outside.iter().take(OUTSIDE);
+            chart.draw_series(outside.map(|value| Circle::new((middle, *value), 2, color.stroke_width(1))))?;
+        }
+        for (at, (name, _)) in groups.iter().enumerate() {
+            let (x, y) = chart.backend_coord(&(at as f64 + 0.5, y.low));
+            let style = (FONT, 12).into_font().color(&BLACK);
+            let style = if upright {
+                style.transform(FontTransform::Rotate90).pos(plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Left,
+                    plotters::style::text_anchor::VPos::Center,
+                ))
+            } else {
+                style.pos(plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Center,
+                    plotters::style::text_anchor::VPos::Top,
+                ))
+            };
+            area.draw(&Text::new(name.clone(), (x, y + 6), style))?;
+        }
+        let style = (FONT, 13).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
+            plotters::style::text_anchor::HPos::Center,
+            plotters::style::text_anchor::VPos::Bottom,
+        ));
+        area.draw(&Text::new(words.x.to_owned(), (SIZE.0.cast_signed() / 2, SIZE.1.cast_signed() - 4), style))?;
+        Ok(())
+    })
+}
+
+/// Cells of two factors; `cells[row][column]`, rows from below.
+pub(super) fn heat(
+    words: Words<'_>,
+    columns: &[String],
+    rows: &[String],
+    cells: &[Vec<Option<f64>>],
+) -> Drawn {
+    let all: Vec<f64> = cells.iter().flatten().flatten().copied().collect();
+    let low = all.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let share = |value: f64| if high > low { (value - low) / (high - low) } else { 0.5 };
+    // Light to dark, readable in grey as well.
+    let color = |value: f64| {
+        let mix = |from: u8, to: u8| {
+            (f64::from(from) + (f64::from(to) - f64::from(from)) * share(value)).round() as u8
+        };
+        RGBColor(mix(0xf2, 0x08), mix(0xf6, 0x45), mix(0xfb, 0x7d))
+    };
+    draw(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .caption(words.title, (FONT, 18))
+            .x_label_area_size(44)
+            .y_label_area_size(110)
+            .build_cartesian_2d(0.0..columns.len().max(1) as f64, 0.0..rows.len().max(1) as f64)?;
+        let none = |_: &f64| String::new();
+        mesh(&mut chart, words, &none, &none)?;
+        let many = columns.len() > 14 || rows.len() > 20;
+        for (row, values) in cells.iter().enumerate() {
+            for (column, value) in values.iter().enumerate() {
+                let Some(value) = value else { continue };
+                let corner = (column as f64, row as f64);
+                let opposite = (corner.0 + 1.0, corner.1 + 1.0);
+                chart.draw_series([Rectangle::new([corner, opposite], color(*value).filled())])?;
+                if !many {
+                    let ink = if share(*value) > 0.5 { WHITE } else { BLACK };
+                    let style = (FONT, 12).into_font().color(&ink).pos(CENTRE);
+                    let at = (corner.0 + 0.5, corner.1 + 0.5);
+                    chart.draw_series([Text::new(short(*value), at, style)])?;
+                }
+            }
+        }
+        let every = |count: usize, most: usize| count.div_ceil(most).max(1);
+        for (at, name) in columns.iter().enumerate().step_by(every(columns.len(), 16)) {
+            let (x, y) = chart.backend_coord(&(at as f64 + 0.5, 0.0));
+            area.draw(&Text::new(name.clone(), (x, y + 12), (FONT, 12).into_font().color(&BLACK).pos(CENTRE)))?;
+        }
+        for (at, name) in rows.iter().enumerate().step_by(every(rows.len(), 20)) {
+            let (x, y) = chart.backend_coord(&(0.0, at as f64 + 0.5));
+            let style = (FONT, 12).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
+                plotters::style::text_anchor::HPos::Right,
+                plotters::style::text_anchor::VPos::Center,
+            ));
+            area.draw(&Text::new(name.clone(), (x - 6, y), style))?;
+        }
+        Ok(())
+    })
+}
+
+const CENTRE: plotters::style::text_anchor::Pos = plotters::style::text_anchor::Pos {
+    h_pos: plotters::style::text_anchor::HPos::Center,
+    v_pos: plotters::style::text_anchor::VPos::Center,
+};
+
+/// Values over the course of a campaign. Many values are shown as a band from the 5th to the 95th
+/// percentile of neighbours, with their median.
+pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
+    /// So many single dots can still be told apart.
+    const DOTS: usize = 1_000;
+    const BINS: usize = 200;
+    if values.len() > DOTS {
+        let size = values.len().div_ceil(BINS);
+        let bin = |part: &[(f64, f64)]| {
+            let sorted = crate::stats::describe::sorted(&part.iter().map(|p| p.1).collect::<Vec<_>>());
+            let at = |share| crate::stats::describe::quantile(&sorted, share).unwrap_or(0.0);
+            (part[part.len() / 2].0, at(0.5), at(0.05), at(0.95))
+        };
+        let points = values.chunks(size).map(bin).collect();
+        return xy(words, &[Line { name: String::new(), points }]);
+    }
+    let x = Axis::over(values.iter().map(|p| p.0).collect::<Vec<_>>().into_iter(), false);
+    let y = Axis::over(values.iter().map(|p| p.1).collect::<Vec<_>>().into_iter(), false);
+    draw(|area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .caption(words.title, (FONT, 18))
+            .x_label_area_size(44)
+            .y_label_area_size(74)
+            .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
+        mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+        chart.draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
+        Ok(())
+    })
+}
+
+type Chart<'a, 'b> = ChartContext<
+    'a,
+    SVGBackend<'b>,
+    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+>;
+
+fn mesh(
+    chart: &mut Chart<'_, '_>,
+    words: Words<'_>,
+    x: &dyn Fn(&f64) -> String,
+    y: &dyn Fn(&f64) -> String,
+) -> Result<(), Failure> {
+    let bare = x(&0.0).is_empty();
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(words.x)
+        .y_desc(words.y)
+        .axis_desc_style((FONT, 13))
+        .label_style((FONT, 12))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.12))
+        .x_label_formatter(x)
+        .y_label_formatter(y);
+    if bare {
+        mesh.disable_x_mesh();
+        mesh.x_labels(0);
+        if y(&0.0).is_empty() {
+            mesh.disable_y_mesh();
+            mesh.y_labels(0);
+        }
+    }
+    mesh.draw()?;
+    Ok(())
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), Failure> {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .label_font((FONT, 12))
+        .draw()?;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Which run comes next.
+//!
+//! Purpose: a state machine that hands out jobs and is told what came of them; it starts nothing and
+//! asks no clock. Fed with what a store holds, it goes on where a killed campaign stopped.
+//!
+//! The stop rule is looked at only between blocks, when all runs of the last one have ended: what is
+//! run never depends on which of several runs side by side ended first.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tapestry_topologies::plan::Plan;
+
+use crate::design::{self, Purpose};
+use crate::stats::interval;
+use crate::store::State;
+
+/// A run to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Job {
+    pub(crate) purpose: Purpose,
+    pub(crate) point: usize,
+    pub(crate) replicate: u32,
+    pub(crate) attempt: u32,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    pub(crate) state: State,
+    /// Whether another run was under way at the same time.
+    pub(crate) had_company: bool,
+    /// The metric of the stop rule.
+    pub(crate) value: Option<f64>,
+}
+
+/// Attempts at one replicate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attempts {
+    made: u32,
+    /// Of these, those that nothing disturbed and that were to be repeated all the same.
+    undisturbed: u32,
+    settled: bool,
+}
+
+type Key = (Purpose, usize, u32);
+
+#[derive(Debug)]
+pub(crate) struct Schedule<'p> {
+    plan: &'p Plan,
+    points: usize,
+    /// Runs side by side may spoil each other so often before they stand alone.
+    jobs: u32,
+    queue: VecDeque<Job>,
+    /// The block that is opened next.
+    block: u32,
+    warm_up: bool,
+    outstanding: usize,
+    attempts: BTreeMap<Key, Attempts>,
+    /// Values of the stop rule's metric, by point: replicate and value.
+    values: Vec<BTreeMap<u32, f64>>,
+    /// Points that have runs enough.
+    satisfied: Vec<bool>,
+}
+
+impl<'p> Schedule<'p> {
+    /// A schedule that nothing has been done of.
+    pub(crate) fn new(plan: &'p Plan, points: usize, jobs: usize) -> Self {
+        let first = design::order(plan, points, 0).first().copied();
+        let warm_up = first.map(|point| {
+            let job = move |replicate| Job { purpose: Purpose::WarmUp, point, replicate, attempt: 0 };
+            (0..plan.warm_up).map(job).collect()
+        });
+        Self {
+            plan,
+            points,
+            jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
+            queue: warm_up.unwrap_or_default(),
+            block: 0,
+            warm_up: true,
+            outstanding: 0,
+            attempts: BTreeMap::new(),
+            values: vec![BTreeMap::new(); points],
+            satisfied: vec![false; points],
+        }
+    }
+
+    /// Notes a run that an earlier session made.
+    pub(crate) fn remember(&mut self, job: Job, outcome: Outcome) {
+        self.note(job, outcome);
+    }
+
+    /// The next run to be made; `None` if none can be started now.
+    pub(crate) fn next(&mut self) -> Option<Job> {
+        loop {
+            while let Some(mut job) = self.queue.pop_front() {
+                let attempts = self.attempts_at(job);
+                if !attempts.settled {
+                    job.attempt = attempts.made;
+                    self.outstanding += 1;
+                    return Some(job);
+                }
+            }
+            let waits = self.warm_up || self.plan.stop.is_some();
+            if waits && self.outstanding > 0 {
+                return None;
+            }
+            self.warm_up = false;
+            if !self.open_block() {
+                return None;
+            }
+        }
+    }
+
+    /// Fills the queue with the next block; false if there is none.
+    fn open_block(&mut self) -> bool {
+        if self.block >= self.plan.replicates || self.satisfied.iter().all(|done| *done) {
+            return false;
+        }
+        self.look();
+        let (block, satisfied) = (self.block, &self.satisfied);
+        let order = design::order(self.plan, self.points, block);
+        let job = |point| Job { purpose: Purpose::Measure, point, replicate: block, attempt: 0 };
+        self.queue.extend(order.into_iter().filter(|point| !satisfied[*point]).map(job));
+        self.block += 1;
+        true
+    }
+
+    /// Applies the stop rule to what earlier blocks gave.
+    fn look(&mut self) {
+        let Some(rule) = &self.plan.stop else { return };
+        for (values, satisfied) in self.values.iter().zip(&mut self.satisfied) {
+            let values: Vec<f64> = values.range(..self.block).map(|(_, value)| *value).collect();
+            if values.len() < rule.at_least as usize {
+                continue;
+            }
+            if let Some(interval) = interval::student(&values, rule.confidence) {
+                let mean = f64::midpoint(interval.low, interval.high).abs();
+                *satisfied |= interval.high - interval.low <= rule.width * mean;
+            }
+        }
+    }
+
+    /// Takes note of how a job ended; says whether it will be repeated.
+    pub(crate) fn finished(&mut self, job: Job, outcome: Outcome) -> bool {
+        self.outstanding -= 1;
+        self.note(job, outcome);
+        let again = !self.attempts_at(job).settled;
+        if again {
+            self.queue.push_front(job);
+        }
+        again
+    }
+
+    /// Takes note that a job was interrupted: it never was.
+    pub(crate) fn dropped(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    fn note(&mut self, job: Job, outcome: Outcome) {
+        let most = self.plan.retries.saturating_add(self.jobs);
+        let attempts =
+            self.attempts.entry((job.purpose, job.point, job.replicate)).or_default();
+        attempts.made = attempts.made.max(job.attempt + 1);
+        let again = outcome.state.is_repeated() && job.purpose == Purpose::Measure;
+        if again && !outcome.had_company {
+            attempts.undisturbed += 1;
+        }
+        attempts.settled |=
+            !again || attempts.undisturbed > self.plan.retries || attempts.made > most;
+        if job.purpose == Purpose::Measure
+            && outcome.state == State::Counted
+            && let Some(value) = outcome.value
+            && let Some(values) = self.values.get_mut(job.point)
+        {
+            values.insert(job.replicate, value);
+        }
+    }
+
+    fn attempts_at(&self, job: Job) -> Attempts {
+        self.attempts.get(&(job.purpose, job.point, job.replicate)).copied().unwrap_or_default()
+    }
+
+    /// How many runs are still to be made: at most, where a stop rule may end points early.
+    pub(crate) fn remaining(&self) -> usize {
+        let done = self.attempts.values().filter(|attempts| attempts.settled).count();
+        let satisfied = self.satisfied.iter().filter(|done| **done).count();
+        let spared = satisfied * self.plan.replicates.saturating_sub(self.block) as usize;
+        let all = self.points * self.plan.replicates as usize + self.plan.warm_up as usize;
+        all.saturating_sub(done + spared)
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_done(&mut self) -> bool {
+        if self.outstanding > 0 {
+            return false;
+        }
+        match self.next() {
+            Some(job) => {
+                self.outstanding -= 1;
+                self.queue.push_front(job);
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Two samples side by side: how far apart they are, and whether that could be chance.
+
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+use super::describe::{mean, standard_deviation};
+use super::interval::Interval;
+use super::rank::ranks;
+
+/// A test's statistic and its two-sided p-value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Test {
+    /// The statistic.
+    pub statistic: f64,
+    /// How likely one at least as extreme is if there is no difference.
+    pub p: f64,
+}
+
+/// Welch's test of equal means without equal variances (Welch 1947), and the interval of the
+/// difference mean(b) − mean(a). `None` if neither sample has spread.
+pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> {
+    let share = |values: &[f64]| Some(standard_deviation(values)?.powi(2) / values.len() as f64);
+    let (va, vb) = (share(a)?, share(b)?);
+    let error = (va + vb).sqrt();
+    if error == 0.0 {
+        return None;
+    }
+    let difference = mean(b)? - mean(a)?;
+    let freedom = (va + vb).powi(2)
+        / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
+    let distribution = StudentsT::new(0.0, 1.0, freedom).ok()?;
+    let statistic = difference / error;
+    let p = (2.0 * distribution.cdf(-statistic.abs())).min(1.0);
+    let half = distribution.inverse_cdf(f64::midpoint(1.0, confidence)) * error;
+    let interval = Interval { low: difference - half, high: difference + half };
+    Some((Test { statistic, p }, interval))
+}
+
+/// Samples at most this large, without ties, are tested exactly.
+const EXACT: usize = 8;
+
+/// Mann–Whitney's test of equal distributions (Mann and Whitney 1947); the statistic is U of `b`.
+/// Exact where the smaller sample has at most 8 values and no value occurs twice, else by the normal
+/// approximation with corrections for ties and continuity.
+pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let (na, nb) = (a.len() as f64, b.len() as f64);
+    let all: Vec<f64> = a.iter().chain(b).copied().collect();
+    let (ranks, ties) = ranks(&all);
+    let sum: f64 = ranks[a.len()..].iter().sum();
+    let statistic = sum - nb * (nb + 1.0) / 2.0;
+    let greater = statistic.max(na * nb - statistic);
+    if ties == 0.0 && a.len().min(b.len()) <= EXACT {
+        let p = (2.0 * exact_upper_tail(a.len(), b.len(), greater as usize)).min(1.0);
+        return Some(Test { statistic, p });
+    }
+    let n = na + nb;
+    let variance = na * nb / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
+    if variance <= 0.0 {
+        return None;
+    }
+    let z = (greater - na * nb / 2.0 - 0.5) / variance.sqrt();
+    let p = (2.0 * Normal::standard().cdf(-z)).min(1.0);
+    Some(Test { statistic, p })
+}
+
+/// P(U ≥ u) if all orders of the values are equally likely.
+fn exact_upper_tail(a: usize, b: usize, u: usize) -> f64 {
+    let (small, large) = (a.min(b), a.max(b));
+    // How many of the orders of `i` small and `j` large values give each U; Mann and Whitney's
+    // recurrence, for rising i, in place of j.
+    let most = small * large;
+    let mut counts = vec![vec![0.0_f64; most + 1]; large + 1];
+    counts.iter_mut().for_each(|row| row[0] = 1.0);
+    for i in 1..=small {
+        let mut next = vec![vec![0.0_f64; most + 1]; large + 1];
+        next[0][0] = 1.0;
+        for j in 1..=large {
+            for value in 0..=i * j {
+                let with_small = if value >= j { counts[j][value - j] } else { 0.0 };
+                next[j][value] = with_small + next[j - 1][value];
+            }
+        }
+        counts = next;
+    }
+    let row = &counts[large];
+    let total: f64 = row.iter().sum();
+    row[u.min(most)..].iter().sum::<f64>() / total
+}
+
+/// An effect size and its interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effect {
+    /// The effect of `b` over `a`.
+    pub size: f64,
+    /// Its interval.
+    pub interval: Interval,
+}
+
+/// Cohen's *d*, (mean(b) − mean(a)) over the pooled standard deviation, with the interval of Hedges
+/// and Olkin 1985. By Cohen 1988, 0.2 is small, 0.5 medium and 0.8 large. `None` without spread.
+pub fn cohens_d(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
+    let (na, nb) = (a.len() as f64, b.len() as f64);
+    let (sa, sb) = (standard_deviation(a)?, standard_deviation(b)?);
+    let pooled = (((na - 1.0) * sa.powi(2) + (nb - 1.0) * sb.powi(2)) / (na + nb - 2.0)).sqrt();
+    if pooled == 0.0 {
+        return None;
+    }
+    let size = (mean(b)? - mean(a)?) / pooled;
+    let error = ((na + nb) / (na * nb) + size.powi(2) / (2.0 * (na + nb))).sqrt();
+    Some(Effect { size, interval: around(size, error, confidence) })
+}
+
+/// Cliff's delta (Cliff 1993): how much more often a value of `b` is greater than one of `a` than the
+/// other way round, from −1 to 1, with the interval of its consistent variance estimate. By Romano
+/// et al. 2006, 0.147 is small, 0.33 medium and 0.474 large.
+pub fn cliffs_delta(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
+    if a.len() < 2 || b.len() < 2 {
+        return None;
+    }
+    let (na, nb) = (a.len() as f64, b.len() as f64);
+    let (rows, columns) = (dominance(b, a), dominance(a, b));
+    let size = mean(&rows)?;
+    // Spread of the dominance of single values, over each sample, and of pairs.
+    let spread = |parts: &[f64], sign: f64| {
+        parts.iter().map(|part| (sign * part - size).powi(2)).sum::<f64>()
+    };
+    let (by_b, by_a) = (spread(&rows, 1.0), spread(&columns, -1.0));
+    let pairs = pairs_spread(a, b, size);
+    let variance = (na.powi(2) * by_b + nb.powi(2) * by_a - pairs)
+        / (na * nb * (na - 1.0) * (nb - 1.0));
+    // Cliff's lower bound keeps an interval from vanishing.
+    let variance = variance.max((1.0 - size.powi(2)) / (na * nb - 1.0)).max(0.0);
+    let normal = Normal::standard().inverse_cdf(f64::midpoint(1.0, confidence));
+    // His interval, which stays within −1 and 1 and need not be symmetric.
+    let root = variance.sqrt() * ((1.0 - size.powi(2)).powi(2) + normal.powi(2) * variance).sqrt();
+    let under = 1.0 - size.powi(2) + normal.powi(2) * variance;
+    let interval = if under <= 0.0 {
+        Interval { low: size, high: size }
+    } else {
+        let end = |sign: f64| ((size - size.powi(3) + sign * normal * root) / under).clamp(-1.0, 1.0);
+        Interval { low: end(-1.0), high: end(1.0) }
+    };
+    Some(Effect { size, interval })
+}
+
+/// For each of `values`, the share of `others` below it less the share above it.
+fn dominance(values: &[f64], others: &[f64]) -> Vec<f64> {
+    let others = super::describe::sorted(others);
+    let count = others.len() as f64;
+    let of = |value: &f64| {
+        let below = others.partition_point(|other| other < value) as f64;
+        let above = count - others.partition_point(|other| other <= value) as f64;
+        (below - above) / count
+    };
+    values.iter().map(of).collect()
+}
+
+/// Sum over all pairs of (sign(b − a) − size)².
+fn pairs_spread(a: &[f64], b: &[f64], size: f64) -> f64 {
+    let sorted = super::describe::sorted(a);
+    let count = sorted.len() as f64;
+    b.iter()
+        .map(|value| {
+            let below = sorted.partition_point(|other| other < value) as f64;
+            let above = count - sorted.partition_point(|other| other <= value) as f64;
+            let equal = count - below - above;
+            below * (1.0 - size).powi(2) + above * (1.0 + size).powi(2) + equal * size.powi(2)
+        })
+        .sum()
+}
+
+fn around(size: f64, error: f64, confidence: f64) -> Interval {
+    let half = Normal::standard().inverse_cdf(f64::midpoint(1.0, confidence)) * error;
+    Interval { low: size - half, high: size + half }
+}

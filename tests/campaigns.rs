@@ -1,0 +1,333 @@
+//! Campaigns: what a plan asks for is run exactly once, whatever interrupts it, and gives the same
+//! results however many runs go on side by side.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::host::{Host, namespace_of_children, processes_in};
+use common::{Ended, Place, have_root, wait_for};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Hosts in a row; loss makes each run different.
+const NET: &str = "
+params: { nodes: 2, loss: 20%, count: 5 }
+nodes: { \"h[0-${nodes-1}]\": { kind: host } }
+links: [{ lan: \"h[0-${nodes-1}]\", rate: 10Mbit/s, loss: \"${loss}\", ipv4: 10.0.0.0/24 }]
+tasks:
+  - name: ping
+    run: { h0: { command: \"ping -c ${count} -i 0.2 -W 1 h1\", status: any } }
+    metrics: { received: { regex: '(\\d+) received' } }
+";
+
+const PLAN: &str = "
+topology: net.yaml
+time: virtual
+factors: { nodes: [2, 3, 4], loss: [10%, 30%] }
+replicates: 10
+warm_up: 1
+keep: none
+";
+
+fn place(plan: &str) -> Place {
+    let place = Place::new();
+    place.file("net.yaml", NET);
+    place.file("plan.yaml", plan);
+    place
+}
+
+/// Every run with what must not depend on when and how fast it was made, links and all.
+fn runs(place: &Place, campaign: &str) -> Vec<String> {
+    let out = format!("{campaign}-export");
+    place.call(&["campaign", "export", campaign, "--output", &out]).expect(0);
+    let rows = |file: &str| -> Vec<BTreeMap<String, String>> {
+        let mut reader = csv::Reader::from_path(place.path(&out).join(file)).expect("a table");
+        reader.deserialize().map(|row| row.expect("a row")).collect()
+    };
+    let mut links: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for link in rows("links.csv") {
+        let line = format!("{} {} {}", link["link"], link["endpoint"], link["counters"]);
+        links.entry(link["run"].clone()).or_default().push(line);
+    }
+    let mut all: Vec<String> = rows("runs.csv")
+        .into_iter()
+        .map(|mut run| {
+            let links = links.remove(&run["id"]).unwrap_or_default();
+            for passing in
+                ["id", "session", "started", "seconds", "ready_seconds", "cpu", "steal", "beside"]
+            {
+                assert!(run.remove(passing).is_some(), "{passing}");
+            }
+            format!("{run:?} {links:?}")
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn status(place: &Place, campaign: &str) -> Value {
+    let ended = place.call(&["campaign", "status", campaign, "--json"]).expect(0);
+    serde_json::from_str(&ended.text()).expect("JSON")
+}
+
+fn counted(place: &Place, campaign: &str) -> u64 {
+    status(place, campaign)["states"]["counted"].as_u64().expect("a number")
+}
+
+fn run(place: &Place, more: &[&str]) -> Ended {
+    place.call(&[&["campaign", "run", "plan.yaml", "--out", "out"], more].concat())
+}
+
+#[test]
+fn results_do_not_depend_on_how_many_go_on_side_by_side() {
+    let place = place(PLAN);
+    for jobs in ["1", "2", "5"] {
+        place
+            .call(&["campaign", "run", "plan.yaml", "--jobs", jobs, "--out", jobs])
+            .expect(0);
+        assert_eq!(counted(&place, jobs), 60);
+    }
+    let alone = runs(&place, "1");
+    assert_eq!(alone.len(), 61, "with the warm-up run");
+    assert_eq!(alone, runs(&place, "2"));
+    assert_eq!(alone, runs(&place, "5"));
+    assert!(alone.iter().any(|run| run.contains("\"metric.received\": \"4\"")), "{alone:#?}");
+}
+
+/// SIGKILL at moments that nobody chose; what was made is there once, what was not is made.
+#[test]
+fn a_killed_campaign_loses_nothing_and_runs_nothing_twice() {
+    let plan = PLAN.replace("replicates: 10", "replicates: 40").replace("count: 5", "count: 50");
+    let place = place(&plan);
+    run(&place, &["--jobs", "2"]).expect(0);
+    let expected = runs(&place, "out");
+    assert_eq!(expected.len(), 241);
+    // From a beginning that writes the first files to an end that has written the last.
+    let mut pause = 5;
+    let mut kills = 0;
+    let mut before = 0;
+    let arguments = ["campaign", "run", "plan.yaml", "--out", "killed", "--jobs", "2"];
+    let has_begun = |place: &Place| {
+        place.call(&["campaign", "status", "killed", "--json"]).code() == 0
+    };
+    loop {
+        let resume = has_begun(&place);
+        let more: &[&str] = if resume { &["--resume"] } else { &[] };
+        let mut campaign = place.start(place.tapestry(&[&arguments, more].concat()));
+        // Delays of 5 to 155 ms, spread by a small generator: any moment is fine.
+        pause = (pause * 37 + 11) % 151;
+        sleep(Duration::from_millis(5 + pause));
+        if campaign.has_ended() {
+            campaign.end().expect(0);
+            break;
+        }
+        campaign.signal(Signal::SIGKILL);
+        drop(campaign);
+        kills += 1;
+        if has_begun(&place) {
+            let now = counted(&place, "killed");
+            assert!(now >= before, "what was made is lost: {now} after {before}");
+            before = now;
+        }
+        // A machine too busy for 155 ms at a time shall not make this last for ever.
+        if kills == 10 {
+            let more: &[&str] = if has_begun(&place) { &["--resume"] } else { &[] };
+            place.call(&[&arguments, more].concat()).expect(0);
+            break;
+        }
+    }
+    assert!(kills >= 1, "nothing was killed");
+    assert_eq!(runs(&place, "killed"), expected);
+    // Going on once more makes nothing, and looks through the whole database.
+    place.call(&[&arguments[..], &["--resume"]].concat()).expect(0);
+    assert_eq!(runs(&place, "killed"), expected);
+}
+
+#[test]
+fn ctrl_c_keeps_everything_and_says_how_to_go_on() {
+    let plan = PLAN.replace("replicates: 10", "replicates: 2000");
+    let place = place(&plan);
+    let arguments = ["campaign", "run", "plan.yaml", "--out", "out"];
+    let campaign = place.start(place.tapestry(&arguments));
+    wait_for("the first runs", || {
+        let status = place.call(&["campaign", "status", "out", "--json"]);
+        let begun = status.code() == 0 && counted(&place, "out") > 3;
+        begun.then_some(())
+    });
+    assert_eq!(status(&place, "out")["running"], true);
+    campaign.signal(Signal::SIGINT);
+    campaign.end().expect(130).says(&["tapestry campaign run plan.yaml --resume --out out"]);
+    let kept = counted(&place, "out");
+    assert!(kept > 3 && status(&place, "out")["running"] == false);
+    // A campaign that was begun is not begun again by mistake.
+    run(&place, &[]).expect(2).says(&["--resume"]);
+    assert_eq!(counted(&place, "out"), kept);
+}
+
+const PING: &str = "
+params: { command: ping -c 1 10.0.0.2 }
+nodes: { a: { kind: netns }, b: { kind: netns } }
+links: [{ pair: [a, b], ipv4: 10.0.0.0/24 }]
+tasks: [{ name: t, run: { a: \"${command}\" }, timeout: 2000s }]
+";
+
+#[test]
+fn runs_against_the_wall_clock_stand_for_themselves() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    place.file("net.yaml", PING);
+    place.file(
+        "plan.yaml",
+        "
+topology: net.yaml
+factors: { command: [\"ping -c 1 10.0.0.2\", \"false\", \"sleep 1000\"] }
+replicates: 2
+time_limit: 4s
+keep: thin
+",
+    );
+    let host = Host::now();
+    run(&place, &["--jobs", "2"]).expect(1).says(&["timed-out", "failed"]);
+    let states = &status(&place, "out")["states"];
+    let of = |state: &str| states[state].as_u64().expect("a number");
+    assert_eq!((of("counted"), of("failed"), of("timed-out")), (2, 2, 2), "{states}");
+    // Thin: results, but no console.
+    let kept = place.path("out/runs/p00000-r00000");
+    assert!(kept.join("results.json").exists() && !kept.join("console").exists());
+    assert_eq!(Host::now(), host, "nothing is left on the host");
+}
+
+#[test]
+fn a_killed_campaign_takes_its_runs_with_it() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    place.file("net.yaml", PING);
+    place.file("plan.yaml", "topology: net.yaml\nparams: { command: sleep 1000 }\n");
+    let arguments = ["campaign", "run", "plan.yaml", "--out", "out"];
+    let campaign = place.start(place.tapestry(&arguments));
+    let out = place.path("out/runs/p00000-r00000");
+    let front = wait_for("the run", || {
+        let started = common::has_event(&out, "task-started", "t");
+        started.then(|| child_of(campaign.pid().as_raw()))?
+    });
+    let namespace = namespace_of_children(nix::unistd::Pid::from_raw(front)).expect("a sandbox");
+    assert!(!processes_in(namespace).is_empty());
+    campaign.signal(Signal::SIGKILL);
+    drop(campaign);
+    wait_for("the end of all its processes", || processes_in(namespace).is_empty().then_some(()));
+    // The half-made run is made anew.
+    assert!(out.exists());
+    place.file("plan.yaml", "topology: net.yaml\nparams: { command: sleep 1000 }\nseed: 2\n");
+    run(&place, &["--resume"]).expect(2).says(&["is not what"]);
+}
+
+/// The process that `parent` started.
+fn child_of(parent: i32) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children.collect::<String>().split_whitespace().next()?.parse().ok()
+}
+
+/// Wrong use: status 2, a message that names the place, and nothing written.
+#[track_caller]
+fn refused(place: &Place, arguments: &[&str], says: &[&str]) {
+    place.call(arguments).expect(2).says(says);
+}
+
+#[test]
+fn what_is_wrong_is_named_and_nothing_is_overwritten() {
+    let place = place(PLAN);
+    let with = |from: &str, to: &str| place.file("bad.yaml", PLAN.replace(from, to));
+    with("nodes:", "nods:");
+    refused(&place, &["campaign", "run", "bad.yaml"], &["bad.yaml:4:", "factor `nods`", "did you mean `nodes`?"]);
+    with("[2, 3, 4]", "[]");
+    refused(&place, &["campaign", "run", "bad.yaml"], &["grid would be empty"]);
+    with("keep: none", "report: { metrics: recieved }");
+    refused(&place, &["campaign", "run", "bad.yaml"], &["unknown metric `recieved`", "received"]);
+    with("[2, 3, 4]", "[2, 1]");
+    refused(&place, &["campaign", "run", "bad.yaml"], &["wrong at point nodes=1 loss=10%"]);
+    refused(&place, &["campaign", "run", "none.yaml"], &["none.yaml"]);
+    refused(&place, &["campaign", "status", "plan.yaml"], &["there is no campaign in campaigns/plan"]);
+    refused(&place, &["campaign", "run", "plan.yaml", "--resume"], &["there is no campaign"]);
+    assert!(!place.path("campaigns").exists(), "nothing was begun");
+
+    run(&place, &["--quiet"]).expect(0);
+    let store = place.path("out/campaign.sqlite");
+    let whole = fs::read(&store).expect("the store");
+    let again = ["campaign", "run", "plan.yaml", "--out", "out"];
+    let resume = [&again[..], &["--resume"]].concat();
+    refused(&place, &again, &["holds a campaign already"]);
+    place.file("plan.yaml", PLAN.replace("replicates: 10", "replicates: 11"));
+    refused(&place, &resume, &["is not what", "out"]);
+    place.file("plan.yaml", PLAN);
+    place.file("net.yaml", NET.replace("rate: 10Mbit/s", "rate: 20Mbit/s"));
+    refused(&place, &resume, &["is not what", "out"]);
+    place.file("net.yaml", NET);
+    assert_eq!(fs::read(&store).expect("the store"), whole);
+
+    // A newer layout; the number stands at byte 60 of an SQLite file.
+    let mut newer = whole.clone();
+    newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    damaged(&place, &store, &newer, &resume, &["layout 99", "campaign.sqlite"]);
+    let mut torn = whole.clone();
+    let middle = torn.len() / 2 / 4096 * 4096;
+    torn[middle..middle + 2048].fill(0xa5);
+    damaged(&place, &store, &torn, &resume, &["damaged", "campaign.sqlite"]);
+    damaged(&place, &store, b"not a database at all, just text", &resume, &["damaged"]);
+    fs::write(&store, whole).expect("the store");
+    place.call(&resume).expect(0);
+}
+
+/// Refuses a store with this content, and leaves it as it is.
+#[track_caller]
+fn damaged(place: &Place, store: &Path, content: &[u8], arguments: &[&str], says: &[&str]) {
+    fs::write(store, content).expect("the store");
+    refused(place, arguments, says);
+    assert_eq!(fs::read(store).expect("the store"), content);
+}
+
+#[test]
+fn a_report_and_an_export_of_a_real_campaign() {
+    let place = place(PLAN);
+    place.call(&["campaign", "run", "plan.yaml"]).expect(0).says(&["60 runs counted"]);
+    place.call(&["campaign", "report", "plan.yaml"]).expect(0);
+    let html = fs::read_to_string(place.path("campaigns/plan/report.html")).expect("a report");
+    for part in ["60 runs count", "received against nodes, by loss", "Effect of loss", "box-received"] {
+        assert!(html.contains(part), "{part}");
+    }
+    let figure = ["campaign", "report", "plan.yaml", "--figure", "heat-received", "--output", "h.png"];
+    place.call(&figure).expect(0);
+    assert!(fs::read(place.path("h.png")).expect("a picture").starts_with(b"\x89PNG"));
+    place.call(&["campaign", "export", "plan.yaml", "--format", "parquet"]).expect(0);
+    let parquet = fs::read(place.path("campaigns/plan/export/runs.parquet")).expect("a table");
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+}
+
+#[test]
+fn the_stop_rule_saves_runs() {
+    let plan = PLAN
+        .replace("replicates: 10", "replicates: 30")
+        .replace("10%, 30%", "0%, 30%")
+        .replace("keep", "stop: { metric: received, width: 20%, at_least: 4 }\nkeep");
+    let place = place(&plan);
+    run(&place, &["--jobs", "1"]).expect(0);
+    run_other(&place, "other", "3");
+    assert_eq!(runs(&place, "out"), runs(&place, "other"));
+    let lossless = runs(&place, "out").iter().filter(|run| run.contains("\"factor.loss\": \"0%\"")).count();
+    // Three points without any spread, and the warm-up run if it is at one of them.
+    assert!((12..=13).contains(&lossless), "{lossless}");
+    assert!(counted(&place, "out") > 15);
+}
+
+fn run_other(place: &Place, out: &str, jobs: &str) {
+    place.call(&["campaign", "run", "plan.yaml", "--out", out, "--jobs", jobs]).expect(0);
+}
