@@ -87,9 +87,7 @@ fn run(place: &Place, more: &[&str]) -> Ended {
 fn results_do_not_depend_on_how_many_go_on_side_by_side() {
     let place = place(PLAN);
     for jobs in ["1", "2", "5"] {
-        place
-            .call(&["campaign", "run", "plan.yaml", "--jobs", jobs, "--out", jobs])
-            .expect(0);
+        place.call(&["campaign", "run", "plan.yaml", "--jobs", jobs, "--out", jobs]).expect(0);
         assert_eq!(counted(&place, jobs), 60);
     }
     let alone = runs(&place, "1");
@@ -112,9 +110,8 @@ fn a_killed_campaign_loses_nothing_and_runs_nothing_twice() {
     let mut kills = 0;
     let mut before = 0;
     let arguments = ["campaign", "run", "plan.yaml", "--out", "killed", "--jobs", "2"];
-    let has_begun = |place: &Place| {
-        place.call(&["campaign", "status", "killed", "--json"]).code() == 0
-    };
+    let has_begun =
+        |place: &Place| place.call(&["campaign", "status", "killed", "--json"]).code() == 0;
     loop {
         let resume = has_begun(&place);
         let more: &[&str] = if resume { &["--resume"] } else { &[] };
@@ -204,6 +201,30 @@ keep: thin
     assert_eq!(Host::now(), host, "nothing is left on the host");
 }
 
+/// No timing is as exact as this file demands: every run is invalid, beside others and alone.
+#[test]
+fn invalid_runs_are_kept_repeated_and_in_no_mean() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    let strict = "verdict: { degraded_lateness_p99: 1ns, invalid_lateness_p99: 1ns }\n";
+    place.file("net.yaml", format!("{strict}{PING}"));
+    place.file("plan.yaml", "topology: net.yaml\nreplicates: 2\nretries: 1\n");
+    let ended = run(&place, &["--jobs", "2"]).expect(3);
+    let ended = ended.says(&["from now on 1 at a time", "invalid: ", "will be repeated"]);
+    common::says(&ended.text(), &["0 runs counted", "2 replicates without a valid run"]);
+    let states = &status(&place, "out")["states"];
+    assert_eq!(states["counted"], 0);
+    // Of each replicate one that was repeated and one more; what had company is repeated besides.
+    let invalid = states["invalid"].as_u64().expect("a number");
+    assert!((4..=7).contains(&invalid), "{states}");
+    refused(&place, &["campaign", "report", "out"], &["no run of out counts yet"]);
+    // They stay as they are: there is nothing left to do.
+    run(&place, &["--resume"]).expect(3);
+    assert_eq!(status(&place, "out")["states"]["invalid"].as_u64(), Some(invalid));
+}
+
 #[test]
 fn a_killed_campaign_takes_its_runs_with_it() {
     if !have_root() {
@@ -248,7 +269,11 @@ fn what_is_wrong_is_named_and_nothing_is_overwritten() {
     let place = place(PLAN);
     let with = |from: &str, to: &str| place.file("bad.yaml", PLAN.replace(from, to));
     with("nodes:", "nods:");
-    refused(&place, &["campaign", "run", "bad.yaml"], &["bad.yaml:4:", "factor `nods`", "did you mean `nodes`?"]);
+    refused(
+        &place,
+        &["campaign", "run", "bad.yaml"],
+        &["bad.yaml:4:", "factor `nods`", "did you mean `nodes`?"],
+    );
     with("[2, 3, 4]", "[]");
     refused(&place, &["campaign", "run", "bad.yaml"], &["grid would be empty"]);
     with("keep: none", "report: { metrics: recieved }");
@@ -256,7 +281,11 @@ fn what_is_wrong_is_named_and_nothing_is_overwritten() {
     with("[2, 3, 4]", "[2, 1]");
     refused(&place, &["campaign", "run", "bad.yaml"], &["wrong at point nodes=1 loss=10%"]);
     refused(&place, &["campaign", "run", "none.yaml"], &["none.yaml"]);
-    refused(&place, &["campaign", "status", "plan.yaml"], &["there is no campaign in campaigns/plan"]);
+    refused(
+        &place,
+        &["campaign", "status", "plan.yaml"],
+        &["there is no campaign in campaigns/plan"],
+    );
     refused(&place, &["campaign", "run", "plan.yaml", "--resume"], &["there is no campaign"]);
     assert!(!place.path("campaigns").exists(), "nothing was begun");
 
@@ -298,13 +327,17 @@ fn damaged(place: &Place, store: &Path, content: &[u8], arguments: &[&str], says
 #[test]
 fn a_report_and_an_export_of_a_real_campaign() {
     let place = place(PLAN);
-    place.call(&["campaign", "run", "plan.yaml"]).expect(0).says(&["60 runs counted"]);
+    let made = place.call(&["campaign", "run", "plan.yaml"]).expect(0);
+    common::says(&made.text(), &["60 runs counted", "tapestry campaign report campaigns/plan"]);
     place.call(&["campaign", "report", "plan.yaml"]).expect(0);
     let html = fs::read_to_string(place.path("campaigns/plan/report.html")).expect("a report");
-    for part in ["60 runs count", "received against nodes, by loss", "Effect of loss", "box-received"] {
+    for part in
+        ["60 runs count", "received against nodes, by loss", "Effect of loss", "box-received"]
+    {
         assert!(html.contains(part), "{part}");
     }
-    let figure = ["campaign", "report", "plan.yaml", "--figure", "heat-received", "--output", "h.png"];
+    let figure =
+        ["campaign", "report", "plan.yaml", "--figure", "heat-received", "--output", "h.png"];
     place.call(&figure).expect(0);
     assert!(fs::read(place.path("h.png")).expect("a picture").starts_with(b"\x89PNG"));
     place.call(&["campaign", "export", "plan.yaml", "--format", "parquet"]).expect(0);
@@ -322,7 +355,8 @@ fn the_stop_rule_saves_runs() {
     run(&place, &["--jobs", "1"]).expect(0);
     run_other(&place, "other", "3");
     assert_eq!(runs(&place, "out"), runs(&place, "other"));
-    let lossless = runs(&place, "out").iter().filter(|run| run.contains("\"factor.loss\": \"0%\"")).count();
+    let lossless =
+        runs(&place, "out").iter().filter(|run| run.contains("\"factor.loss\": \"0%\"")).count();
     // Three points without any spread, and the warm-up run if it is at one of them.
     assert!((12..=13).contains(&lossless), "{lossless}");
     assert!(counted(&place, "out") > 15);

@@ -176,7 +176,10 @@ impl Campaigns {
         }
         let failed = runs.iter().filter(|run| run["state"] != "counted").count();
         if failed + leaks > 0 || runs.len() != self.runs {
-            bail!("{failed} of {} runs failed, {leaks} kinds of thing were left behind", runs.len());
+            bail!(
+                "{failed} of {} runs failed, {leaks} kinds of thing were left behind",
+                runs.len()
+            );
         }
         println!("{} runs, 0 failed, nothing left behind", runs.len());
         Ok(())
@@ -222,7 +225,8 @@ fn watch(mut child: Child, begun: Instant) -> Result<(f64, String)> {
     ensure!(status.success(), "the campaign ended with {status}");
     // The first tenth is for warming up.
     let settled = &samples[samples.len() / 10..];
-    let (first, last) = (settled.first().context("too short")?, settled.last().context("too short")?);
+    let (first, last) =
+        (settled.first().context("too short")?, settled.last().context("too short")?);
     let most = settled.iter().map(|sample| sample.0).fold(0.0, f64::max);
     let files = settled.iter().map(|sample| sample.1).max().unwrap_or(0);
     let memory = format!(

@@ -165,10 +165,9 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
     let prepared = campaign::prepare(&args.plan).map_err(campaign_error)?;
     let plan = prepared.plan.clone();
     let host = Host::now();
-    let jobs = args.jobs.map_or_else(
-        || if plan.time == Time::Virtual { host.cpus } else { 1 },
-        usize::from,
-    );
+    let jobs = args
+        .jobs
+        .map_or_else(|| if plan.time == Time::Virtual { host.cpus } else { 1 }, usize::from);
     let points: Vec<_> =
         prepared.points.iter().map(describe).zip(prepared.needs.iter().copied()).collect();
     if plan.time == Time::Realtime {
@@ -200,7 +199,8 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
     progress.end();
     let summary = summary.map_err(campaign_error)?;
     if summary.interrupted {
-        let out = args.out.as_ref().map_or(String::new(), |out| format!(" --out {}", out.display()));
+        let out =
+            args.out.as_ref().map_or(String::new(), |out| format!(" --out {}", out.display()));
         let plan = args.plan.display();
         crate::tell!(
             "{} kept; go on with: tapestry campaign run {plan} --resume{out}",

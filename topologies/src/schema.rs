@@ -42,9 +42,7 @@ pub fn plan_schema() -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tapestry plan",
     });
-    if let (Value::Object(whole), Value::Object(plan)) =
-        (&mut schema, object(&keys::plan::PLAN))
-    {
+    if let (Value::Object(whole), Value::Object(plan)) = (&mut schema, object(&keys::plan::PLAN)) {
         whole.extend(plan);
     }
     schema

@@ -68,7 +68,10 @@ report: { metrics: [rtt, twice], x: nodes, series: rate, compare: rate, baseline
 ",
     )
     .unwrap_or_else(|wrong| panic!("{:?}", miette::Report::new(wrong)));
-    assert_eq!((plan.name.as_str(), plan.time, plan.order), ("example", Time::Virtual, Order::AsGiven));
+    assert_eq!(
+        (plan.name.as_str(), plan.time, plan.order),
+        ("example", Time::Virtual, Order::AsGiven)
+    );
     assert_eq!((plan.seed, plan.retries, plan.keep), (7, 1, Keep::All));
     assert_eq!(plan.load.as_deref(), Some("nodes * 100"));
     let rates: Vec<String> = plan.factors["rate"].all().iter().map(setting).collect();
@@ -85,7 +88,10 @@ report: { metrics: [rtt, twice], x: nodes, series: rate, compare: rate, baseline
 fn a_small_plan_has_defaults() {
     let plan = load("topology: net.yaml\n").unwrap();
     assert_eq!(plan.name, "my-plan");
-    assert_eq!((plan.time, plan.design, plan.order), (Time::Realtime, Design::FullFactorial, Order::Randomised));
+    assert_eq!(
+        (plan.time, plan.design, plan.order),
+        (Time::Realtime, Design::FullFactorial, Order::Randomised)
+    );
     assert_eq!((plan.replicates, plan.warm_up, plan.seed, plan.retries), (1, 0, 1, 2));
     assert!((plan.report.confidence - 0.95).abs() < 1e-12 && plan.stop.is_none());
 }
@@ -106,9 +112,9 @@ replicates: 0
             "2 \"tim\": unknown key `tim`",
             "3 \"many\": `nodes` is a number in the topology (default `3`), not a text",
             "3 \"nods\": parameter `nods`: the topology has no parameter of this name",
-            "4 \"[\": factor `loss` has no levels: the grid would be empty",
+            "4 \"[]\": factor `loss` has no levels: the grid would be empty",
             "4 \"kindd\": factor `kindd`: the topology has no parameter of this name",
-            "4 \"{ from: 5, to: 1\": factor `rate` has no levels from 5 to 1: the grid would be empty",
+            "4 \"{ from: 5, to: 1 }\": factor `rate` has no levels from 5 to 1: the grid would be empty",
             "4 \"7\": `traced` is a truth value in the topology (default `false`), not a number",
             "5 \"0\": `0` is out of range (key `replicates`)",
         ]
@@ -124,34 +130,40 @@ fn one(keys: &str, expected: &str) {
 #[test]
 fn each_mistake_is_named() {
     one("factors: { nodes: 5 }", "2 \"5\": `nodes` cannot be `5`");
-    one("params: { nodes: 2 }\nfactors: { nodes: [3] }", "3 \"nodes\": `nodes` stands under `params` already");
+    one(
+        "params: { nodes: 2 }\nfactors: { nodes: [3] }",
+        "3 \"nodes\": `nodes` stands under `params` already",
+    );
     one("factors: { nodes: [2, 3, 2] }", "2 \"2\": factor `nodes` has the level `2` twice");
     one(
         "factors: { nodes: { from: 2, to: 9, step: 2, count: 3 } }",
-        "2 \"{ from: 2, to: 9, step: 2, count: 3\": factor `nodes` has a `step` and a `count`",
+        "2 \"{ from: 2, to: 9, step: 2, count: 3 }\": factor `nodes` has a `step` and a `count`",
     );
     one(
         "factors: { nodes: { from: 0, to: 9, count: 3, scale: log } }",
-        "2 \"{ from: 0, to: 9, count: 3, scale: log\": factor `nodes`: a log scale cannot begin at 0",
+        "2 \"{ from: 0, to: 9, count: 3, scale: log }\": factor `nodes`: a log scale cannot begin at 0",
     );
     one(
         "factors: { nodes: { from: 2, to: 9, scale: log } }",
-        "2 \"{ from: 2, to: 9, scale: log\": factor `nodes` needs `count`: how many levels there are",
+        "2 \"{ from: 2, to: 9, scale: log }\": factor `nodes` needs `count`: how many levels there are",
     );
     one(
         "factors: { nodes: { from: 2, to: 9, step: 0 } }",
-        "2 \"{ from: 2, to: 9, step: 0\": factor `nodes`: steps of 0 do not lead from 2 to 9",
+        "2 \"{ from: 2, to: 9, step: 0 }\": factor `nodes`: steps of 0 do not lead from 2 to 9",
     );
     one(
         "design: paired\nfactors: { nodes: [2, 3], loss: [1] }",
-        "3 \"{ nodes: [2, 3], loss: [1]\": factors cannot be paired: `nodes` has 2 levels and `loss` has 1",
+        "3 \"{ nodes: [2, 3], loss: [1] }\": factors cannot be paired: `nodes` has 2 levels and `loss` has 1",
     );
     one(
         "design: { latin-hypercube: 5 }\nfactors: { nodes: { from: 2, to: 9, count: 3 } }",
-        "3 \"{ from: 2, to: 9, count: 3\": factor `nodes`: a Latin hypercube chooses the levels itself",
+        "3 \"{ from: 2, to: 9, count: 3 }\": factor `nodes`: a Latin hypercube chooses the levels itself",
     );
     one("design: square", "2 \"square\": unknown value `square` (key `design`)");
-    one("stop: { metric: rt, width: 5% }", "2 \"rt\": unknown metric `rt`: no run could produce it");
+    one(
+        "stop: { metric: rt, width: 5% }",
+        "2 \"rt\": unknown metric `rt`: no run could produce it",
+    );
     one("stop: { metric: rtt, width: 0% }", "2 \"0%\": `width` cannot be 0%");
     one("report: { metrics: [rtt, x] }", "2 \"x\": unknown metric `x`: no run could produce it");
     one("report: { x: y }", "2 \"y\": unknown factor or metric `y`: no run could produce it");

@@ -137,7 +137,9 @@ pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
         digest.update(serde_json::to_vec(&topology).unwrap_or_default());
         needs.push(crate::capacity::Needs::of(&plan, &topology));
     }
-    let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes: [u8; 32] = digest.finalize().into();
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digest = halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect();
     Ok(Prepared { plan, points, digest, needs })
 }
 

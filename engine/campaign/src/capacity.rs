@@ -91,16 +91,14 @@ impl Host {
 
 /// What is likely to go wrong with `jobs` runs of these points side by side, most of them `runs`
 /// times; empty if nothing is.
-pub fn warnings(
-    host: Host,
-    plan: &Plan,
-    points: &[(String, Needs)],
-    jobs: usize,
-) -> Vec<String> {
+pub fn warnings(host: Host, plan: &Plan, points: &[(String, Needs)], jobs: usize) -> Vec<String> {
     let mut found = Vec::new();
     let beside = if jobs > 1 { format!(", {jobs} runs side by side") } else { String::new() };
     let most = |key: fn(&Needs) -> f64| {
-        points.iter().max_by(|(_, a), (_, b)| key(a).total_cmp(&key(b))).map(|(name, needs)| (name, key(needs)))
+        points
+            .iter()
+            .max_by(|(_, a), (_, b)| key(a).total_cmp(&key(b)))
+            .map(|(name, needs)| (name, key(needs)))
     };
     let gib = |bytes: f64| format!("{:.1} GiB", bytes / f64::from(1 << 30));
     if let Some((point, bytes)) = most(|needs| needs.memory_bytes as f64)

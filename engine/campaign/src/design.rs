@@ -7,7 +7,7 @@
 //! (randomised complete block design), so that what changes slowly on the host falls on all points
 //! alike.
 //!
-//! Reference: Montgomery, *Design and Analysis of Experiments*, chapter 4; McKay, Beckman and Conover
+//! Reference: Montgomery, *Design and Analysis of Experiments*, chapter 4; `McKay`, Beckman and Conover
 //! 1979 (Latin hypercube sampling).
 
 use indexmap::IndexMap;

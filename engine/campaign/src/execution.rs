@@ -107,11 +107,8 @@ pub fn simulate(request: &Request, runtime: &tokio::runtime::Runtime) -> Ended {
         options: LabOptions { seed: Some(request.seed), ..LabOptions::default() },
     };
     let run = async {
-        tokio::time::timeout(
-            request.time_limit,
-            virtual_time::run(spec, dir, Box::new(Silent)),
-        )
-        .await
+        tokio::time::timeout(request.time_limit, virtual_time::run(spec, dir, Box::new(Silent)))
+            .await
     };
     // A model that breaks ends its run, not the others.
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run)));

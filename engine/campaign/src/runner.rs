@@ -267,7 +267,9 @@ impl Dispatcher<'_> {
                 };
                 next_id += 1;
                 let beside = going.len();
-                going.iter_mut().for_each(|other| other.beside = other.beside.max(beside));
+                for other in &mut going {
+                    other.beside = other.beside.max(beside);
+                }
                 going.push(Going { id: next_id, job, seed, beside, allowed });
                 // The threads live as long as this does.
                 let _ = order.send(Order { id: next_id, request });
@@ -330,9 +332,17 @@ impl Dispatcher<'_> {
                 again,
                 remaining: schedule.remaining(),
             });
-            let doubtful = report.ended.results.as_ref().is_some_and(|results| results.verdict.state != Trust::Valid);
+            let doubtful = report
+                .ended
+                .results
+                .as_ref()
+                .is_some_and(|results| results.verdict.state != Trust::Valid);
             // Runs that began together suffer together; that counts once.
-            if had_company && (doubtful || state == State::Crashed) && run.allowed == allowed && allowed > 1 {
+            if had_company
+                && (doubtful || state == State::Crashed)
+                && run.allowed == allowed
+                && allowed > 1
+            {
                 allowed -= 1;
                 let reason = reason.as_deref().unwrap_or("a verdict became worse");
                 news(&News::FellBack { jobs: allowed, reason });
@@ -366,15 +376,11 @@ const LEAST_FREE: u64 = 1 << 20;
 
 fn disk_is_full(directory: &Path) -> bool {
     nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|fs| fs.blocks_available() as u64 * fs.fragment_size() as u64 <= LEAST_FREE)
+        .is_ok_and(|fs| fs.blocks_available() * fs.fragment_size() <= LEAST_FREE)
 }
 
 /// Feeds the schedule with what earlier sessions did; how many runs that was.
-fn remember(
-    store: &Store,
-    plan: &Plan,
-    schedule: &mut Schedule<'_>,
-) -> Result<usize, StoreError> {
+fn remember(store: &Store, plan: &Plan, schedule: &mut Schedule<'_>) -> Result<usize, StoreError> {
     let values = match &plan.stop {
         Some(rule) => store.values(&rule.metric)?,
         None => Vec::new(),

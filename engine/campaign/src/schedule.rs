@@ -67,7 +67,8 @@ impl<'p> Schedule<'p> {
     pub(crate) fn new(plan: &'p Plan, points: usize, jobs: usize) -> Self {
         let first = design::order(plan, points, 0).first().copied();
         let warm_up = first.map(|point| {
-            let job = move |replicate| Job { purpose: Purpose::WarmUp, point, replicate, attempt: 0 };
+            let job =
+                move |replicate| Job { purpose: Purpose::WarmUp, point, replicate, attempt: 0 };
             (0..plan.warm_up).map(job).collect()
         });
         Self {
@@ -158,8 +159,7 @@ impl<'p> Schedule<'p> {
 
     fn note(&mut self, job: Job, outcome: Outcome) {
         let most = self.plan.retries.saturating_add(self.jobs);
-        let attempts =
-            self.attempts.entry((job.purpose, job.point, job.replicate)).or_default();
+        let attempts = self.attempts.entry((job.purpose, job.point, job.replicate)).or_default();
         attempts.made = attempts.made.max(job.attempt + 1);
         let again = outcome.state.is_repeated() && job.purpose == Purpose::Measure;
         if again && !outcome.had_company {

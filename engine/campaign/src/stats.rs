@@ -11,6 +11,9 @@
 //!
 //! Reference: each function names its own.
 
+// Ties are values that are exactly equal.
+#![allow(clippy::float_cmp)]
+
 pub mod compare;
 pub mod correction;
 pub mod describe;

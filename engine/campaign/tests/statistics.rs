@@ -39,8 +39,10 @@ fn one_sample() {
             same(found.low, &expected[key][0], name);
             same(found.high, &expected[key][1], name);
         }
-        for (ours, theirs) in
-            describe::robust_z(&values).unwrap().iter().zip(expected["robust_z"].as_array().unwrap())
+        for (ours, theirs) in describe::robust_z(&values)
+            .unwrap()
+            .iter()
+            .zip(expected["robust_z"].as_array().unwrap())
         {
             same(*ours, theirs, name);
         }
@@ -102,10 +104,9 @@ fn correlation() {
 fn many_comparisons() {
     let reference = reference();
     let p = numbers(&reference["p"]);
-    for (ours, key) in [
-        (correction::holm(&p), "holm"),
-        (correction::benjamini_hochberg(&p), "benjamini_hochberg"),
-    ] {
+    for (ours, key) in
+        [(correction::holm(&p), "holm"), (correction::benjamini_hochberg(&p), "benjamini_hochberg")]
+    {
         for (ours, theirs) in ours.iter().zip(reference[key].as_array().unwrap()) {
             same(*ours, theirs, key);
         }

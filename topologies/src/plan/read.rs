@@ -5,9 +5,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 use tapestry_core::SimTime;
 
-use super::{
-    Design, Keep, Levels, Order, Plan, Range, ReportOptions, StopRule, Time, setting,
-};
+use super::{Design, Keep, Levels, Order, Plan, Range, ReportOptions, StopRule, Time, setting};
 use crate::check::{check, run_time_expression};
 use crate::diagnostics::{Problems, report};
 use crate::expression::{Scope, Value};
@@ -240,28 +238,24 @@ fn list(
     Some(Levels::List(levels))
 }
 
-fn range(
-    reader: &mut Reader<'_>,
-    entry: &Entry,
-    declared: &Scope,
-    latin: bool,
-) -> Option<Levels> {
+fn range(reader: &mut Reader<'_>, entry: &Entry, declared: &Scope, latin: bool) -> Option<Levels> {
     let yaml = &entry.value;
     let name = entry.key.as_str();
     let mut number = |key: &str| -> Option<f64> {
         yaml.get(key).and_then(|value| reader.parsed(value, Scalar::Number, key))
     };
     let (from, to, step) = (number("from")?, number("to")?, number("step"));
-    let count: Option<u32> = yaml
-        .get("count")
-        .and_then(|value| reader.parsed(value, Scalar::Integer { min: 1, max: 1_000_000 }, "count"));
+    let count: Option<u32> = yaml.get("count").and_then(|value| {
+        reader.parsed(value, Scalar::Integer { min: 1, max: 1_000_000 }, "count")
+    });
     let log = yaml.get("scale").and_then(Yaml::scalar) == Some("log");
     let mut refuse = |wrong: String, expected: &str| {
         reader.problems.add(yaml.span, report(wrong).expected(expected.to_owned()));
         None
     };
     if from > to {
-        let wrong = format!("factor `{name}` has no levels from {from} to {to}: the grid would be empty");
+        let wrong =
+            format!("factor `{name}` has no levels from {from} to {to}: the grid would be empty");
         return refuse(wrong, "expected `from` at most `to`");
     }
     if log && from <= 0.0 {
@@ -291,7 +285,8 @@ fn range(
             let step = step.unwrap_or(1.0);
             let steps = ((to - from) / step + 1e-9).floor();
             if !(step > 0.0 && steps < MAX_LEVELS) {
-                let wrong = format!("factor `{name}`: steps of {step} do not lead from {from} to {to}");
+                let wrong =
+                    format!("factor `{name}`: steps of {step} do not lead from {from} to {to}");
                 return refuse(wrong, "expected a larger `step`");
             }
             // A step that does not end at `to` ends before it.
@@ -419,7 +414,9 @@ fn report_options(
     let (series, compare) = (factor("series"), factor("compare"));
     let baseline = yaml.get("baseline").and_then(|value| reader.value(value));
     if let (Some(level), Some(value)) = (&baseline, yaml.get("baseline")) {
-        let has = |levels: &Levels| levels.all().iter().any(|known| known.to_string() == level.to_string());
+        let has = |levels: &Levels| {
+            levels.all().iter().any(|known| known.to_string() == level.to_string())
+        };
         let fits = match compare.as_deref().and_then(|name| factors.get(name)) {
             Some(levels) => has(levels),
             None => factors.values().any(has),

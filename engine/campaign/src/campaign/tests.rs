@@ -73,7 +73,10 @@ fn what_was_never_begun_cannot_be_gone_on_with() {
 fn every_point_is_looked_at_before_the_first_run() {
     let (_place, path) = place(&PLAN.replace("2ms", "fast"));
     let wrong = prepare(&path).unwrap_err();
-    assert!(matches!(&wrong, CampaignError::Point { point, .. } if point == "delay=fast"), "{wrong}");
+    assert!(
+        matches!(&wrong, CampaignError::Point { point, .. } if point == "delay=fast"),
+        "{wrong}"
+    );
     assert!(wrong.is_usage());
     let netns = NET.replace("kind: host", "kind: netns");
     let (place, path) = place2(&netns);

@@ -19,7 +19,8 @@ fn csv_is_quoted_as_it_should_be() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("t.csv");
     write_csv(&table(), &path).unwrap();
-    let expected = "id,metric.rtt,errors,none\n1,1.5,\"a \"\"b\"\", c\",\n2,,\"two\nlines\",\n3,7,,\n";
+    let expected =
+        "id,metric.rtt,errors,none\n1,1.5,\"a \"\"b\"\", c\",\n2,,\"two\nlines\",\n3,7,,\n";
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
 }
 

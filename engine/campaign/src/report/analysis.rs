@@ -51,14 +51,15 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 continue;
             }
             let rest = others(settings);
-            let same = |other: &Settings| other.get(factor) == Some(baseline) && others(other) == rest;
+            let same =
+                |other: &Settings| other.get(factor) == Some(baseline) && others(other) == rest;
             let Some(base) = data.points.iter().position(same) else { continue };
             let (a, b) = (&samples.points[base], &samples.points[at]);
             let (Some(baseline_mean), Some(level_mean)) = (mean(a), mean(b)) else { continue };
             let varying: Settings =
                 rest.into_iter().filter(|(name, _)| data.factors.contains_key(name)).collect();
             let (test, interval) = welch(a, b, confidence).unzip();
-            let bare = |p: f64| Corrected { p, holm: p, benjamini_hochberg: p };
+            let alone = |p: f64| Corrected { p, holm: p, benjamini_hochberg: p };
             found.push(Comparison {
                 metric: metric.clone(),
                 at: describe(&varying),
@@ -68,8 +69,8 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 interval,
                 d: cohens_d(a, b, confidence),
                 delta: cliffs_delta(a, b, confidence),
-                p: mann_whitney(a, b).map(|test| bare(test.p)),
-                welch_p: test.map(|test| bare(test.p)),
+                p: mann_whitney(a, b).map(|test| alone(test.p)),
+                welch_p: test.map(|test| alone(test.p)),
             });
         }
     }

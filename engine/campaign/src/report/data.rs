@@ -91,7 +91,8 @@ impl Data {
             }
         }
         let wanted = &plan.report.metrics;
-        let named = wanted.iter().chain(plan.report.x.iter().filter(|x| !plan.factors.contains_key(*x)));
+        let named =
+            wanted.iter().chain(plan.report.x.iter().filter(|x| !plan.factors.contains_key(*x)));
         for metric in named {
             if !metrics.contains_key(metric) {
                 let known = metrics.keys().cloned().collect();
@@ -109,7 +110,9 @@ impl Data {
         }
         for levels in factors.values_mut() {
             if levels.iter().all(|level| number(level).is_some()) {
-                levels.sort_by(|a, b| number(a).partial_cmp(&number(b)).unwrap_or(std::cmp::Ordering::Equal));
+                levels.sort_by(|a, b| {
+                    number(a).partial_cmp(&number(b)).unwrap_or(std::cmp::Ordering::Equal)
+                });
             }
         }
         factors.retain(|_, levels| levels.len() > 1);
@@ -132,10 +135,7 @@ impl Data {
 
     /// How many measuring runs are of a state.
     pub fn count(&self, state: State) -> usize {
-        self.runs
-            .iter()
-            .filter(|run| run.purpose == Purpose::Measure && run.state == state)
-            .count()
+        self.runs.iter().filter(|run| run.purpose == Purpose::Measure && run.state == state).count()
     }
 
     /// The factor on the x axis: the one the plan names, else the first with numbers.

@@ -41,8 +41,7 @@ pub(super) fn all(data: &Data) -> Result<Vec<Figure>, ReportError> {
         ];
         for (kind, title, caption, drawn) in made.into_iter().flatten() {
             let id = format!("{kind}-{name}");
-            let svg = drawn
-                .map_err(|reason| ReportError::Plot { figure: id.clone(), reason })?;
+            let svg = drawn.map_err(|reason| ReportError::Plot { figure: id.clone(), reason })?;
             let command = format!(
                 "tapestry campaign report {} --figure {id} --output {id}.svg",
                 text::word(&data.name)
@@ -68,7 +67,9 @@ fn values_at<'a>(
     let fits = move |point: usize| {
         wanted.iter().all(|(factor, level)| data.points[point].get(*factor) == Some(*level))
     };
-    (0..data.points.len()).filter(move |point| fits(*point)).flat_map(|point| samples.points[point].iter().copied())
+    (0..data.points.len())
+        .filter(move |point| fits(*point))
+        .flat_map(|point| samples.points[point].iter().copied())
 }
 
 /// Factors other than these, over which a figure takes everything together.
@@ -116,7 +117,8 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
             (None, None) => Vec::new(),
         };
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let name = level.zip(series).map_or(String::new(), |(level, series)| format!("{series} {level}"));
+        let name =
+            level.zip(series).map_or(String::new(), |(level, series)| format!("{series} {level}"));
         Line { name, points }
     };
     let lines: Vec<Line> =
@@ -155,7 +157,10 @@ fn boxes(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         data.factors[factor]
             .iter()
             .map(|level| {
-                (format!("{factor}={level}"), values_at(data, samples, &[(factor, level)]).collect())
+                (
+                    format!("{factor}={level}"),
+                    values_at(data, samples, &[(factor, level)]).collect(),
+                )
             })
             .collect()
     };
@@ -193,7 +198,8 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
             data.factors[across].iter().map(cell).collect()
         })
         .collect();
-    let names = |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
+    let names =
+        |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
     let title = format!("{name} by {across} and {up}");
     let caption =
         format!("Mean of {name} at each {across} and {up}.{}", pooled(data, &[across, up]));
@@ -205,8 +211,11 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
 fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     let started = |at: usize| text::seconds_of(&data.runs[at].started);
     let first = samples.course.iter().filter_map(|(at, _)| started(*at)).min_by(f64::total_cmp)?;
-    let mut values: Vec<(f64, f64)> =
-        samples.course.iter().filter_map(|(at, value)| Some((started(*at)? - first, *value))).collect();
+    let mut values: Vec<(f64, f64)> = samples
+        .course
+        .iter()
+        .filter_map(|(at, value)| Some((started(*at)? - first, *value)))
+        .collect();
     // Runs that begin within one second stand side by side in the order in which they ended.
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     let begun = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(first.max(0.0));

@@ -25,9 +25,9 @@ pub(super) fn render(document: &Document<'_>) -> String {
             Block::Heading(text) => writeln!(out, "<h2>{}</h2>", escape(text)),
             Block::Paragraph(text) => writeln!(out, "<p>{}</p>", escape(text)),
             Block::List(items) => {
-                let items: String =
-                    items.iter().map(|item| format!("<li>{}</li>\n", escape(item))).collect();
-                writeln!(out, "<ul>\n{items}</ul>")
+                let items: Vec<String> =
+                    items.iter().map(|item| format!("<li>{}</li>", escape(item))).collect();
+                writeln!(out, "<ul>\n{}\n</ul>", items.join("\n"))
             }
             Block::Table { headers, rows } => {
                 let row = |cells: &[String], tag: &str| -> String {

@@ -12,9 +12,9 @@ pub(super) fn render(document: &Document<'_>) -> String {
             Block::Heading(text) => writeln!(out, "\n## {}", escape(text)),
             Block::Paragraph(text) => writeln!(out, "\n{}", escape(text)),
             Block::List(items) => {
-                let items: String =
-                    items.iter().map(|item| format!("- {}\n", escape(item))).collect();
-                write!(out, "\n{items}")
+                let items: Vec<String> =
+                    items.iter().map(|item| format!("- {}", escape(item))).collect();
+                writeln!(out, "\n{}", items.join("\n"))
             }
             Block::Table { headers, rows } => {
                 let row = |cells: &[String]| -> String {

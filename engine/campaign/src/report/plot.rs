@@ -89,9 +89,7 @@ pub(super) fn short(value: f64) -> String {
     format!("{}{suffix}", super::text::number(scaled, 3))
 }
 
-fn draw(
-    plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Failure>,
-) -> Drawn {
+fn draw(plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Failure>) -> Drawn {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -126,7 +124,10 @@ pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
             let back = line.points.iter().rev().map(|p| (x.place(p.0), p.3));
             if line.points.len() > 1 {
                 let outline: Vec<(f64, f64)> = band.chain(back).collect();
-                chart.draw_series(std::iter::once(Polygon::new(outline, color.mix(0.18).filled())))?;
+                chart.draw_series(std::iter::once(Polygon::new(
+                    outline,
+                    color.mix(0.18).filled(),
+                )))?;
             }
             chart.draw_series(line.points.iter().map(|p| {
                 let at = x.place(p.0);
@@ -136,7 +137,9 @@ pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
             chart
                 .draw_series(LineSeries::new(middle.clone(), color.stroke_width(2)))?
                 .label(line.name.as_str())
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3)));
+                .legend(move |(x, y)| {
+                    PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3))
+                });
             chart.draw_series(middle.map(|at| Circle::new(at, 3, color.filled())))?;
         }
         if lines.len() > 1 {
@@ -171,24 +174,37 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
             let middle = at as f64 + 0.5;
             let color = COLORS[0];
             let [q1, q2, q3] = five.quartiles;
-            let whisker = |a: f64, b: f64| PathElement::new(vec![(middle, a), (middle, b)], color.stroke_width(1));
+            let whisker = |a: f64, b: f64| {
+                PathElement::new(vec![(middle, a), (middle, b)], color.stroke_width(1))
+            };
             chart.draw_series([whisker(five.low, q1), whisker(q3, five.high)])?;
-            chart.draw_series([Rectangle::new([(left, q1), (right, q3)], color.mix(0.25).filled())])?;
-            chart.draw_series([Rectangle::new([(left, q1), (right, q3)], color.stroke_width(1))])?;
-            chart.draw_series([PathElement::new(vec![(left, q2), (right, q2)], color.stroke_width(2))])?;
+            chart.draw_series([Rectangle::new(
+                [(left, q1), (right, q3)],
+                color.mix(0.25).filled(),
+            )])?;
+            chart
+                .draw_series([Rectangle::new([(left, q1), (right, q3)], color.stroke_width(1))])?;
+            chart.draw_series([PathElement::new(
+                vec![(left, q2), (right, q2)],
+                color.stroke_width(2),
+            )])?;
             /// More single values than this are a smear.
             const OUTSIDE: usize = 200;
             let outside = five.outside.iter().take(OUTSIDE);
-            chart.draw_series(outside.map(|value| Circle::new((middle, *value), 2, color.stroke_width(1))))?;
+            chart.draw_series(
+                outside.map(|value| Circle::new((middle, *value), 2, color.stroke_width(1))),
+            )?;
         }
         for (at, (name, _)) in groups.iter().enumerate() {
             let (x, y) = chart.backend_coord(&(at as f64 + 0.5, y.low));
             let style = (FONT, 12).into_font().color(&BLACK);
             let style = if upright {
-                style.transform(FontTransform::Rotate90).pos(plotters::style::text_anchor::Pos::new(
-                    plotters::style::text_anchor::HPos::Left,
-                    plotters::style::text_anchor::VPos::Center,
-                ))
+                style.transform(FontTransform::Rotate90).pos(
+                    plotters::style::text_anchor::Pos::new(
+                        plotters::style::text_anchor::HPos::Left,
+                        plotters::style::text_anchor::VPos::Center,
+                    ),
+                )
             } else {
                 style.pos(plotters::style::text_anchor::Pos::new(
                     plotters::style::text_anchor::HPos::Center,
@@ -197,11 +213,16 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
             };
             area.draw(&Text::new(name.clone(), (x, y + 6), style))?;
         }
-        let style = (FONT, 13).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Center,
-            plotters::style::text_anchor::VPos::Bottom,
-        ));
-        area.draw(&Text::new(words.x.to_owned(), (SIZE.0.cast_signed() / 2, SIZE.1.cast_signed() - 4), style))?;
+        let style =
+            (FONT, 13).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
+                plotters::style::text_anchor::HPos::Center,
+                plotters::style::text_anchor::VPos::Bottom,
+            ));
+        area.draw(&Text::new(
+            words.x.to_owned(),
+            (SIZE.0.cast_signed() / 2, SIZE.1.cast_signed() - 4),
+            style,
+        ))?;
         Ok(())
     })
 }
@@ -251,14 +272,19 @@ pub(super) fn heat(
         let every = |count: usize, most: usize| count.div_ceil(most).max(1);
         for (at, name) in columns.iter().enumerate().step_by(every(columns.len(), 16)) {
             let (x, y) = chart.backend_coord(&(at as f64 + 0.5, 0.0));
-            area.draw(&Text::new(name.clone(), (x, y + 12), (FONT, 12).into_font().color(&BLACK).pos(CENTRE)))?;
+            area.draw(&Text::new(
+                name.clone(),
+                (x, y + 12),
+                (FONT, 12).into_font().color(&BLACK).pos(CENTRE),
+            ))?;
         }
         for (at, name) in rows.iter().enumerate().step_by(every(rows.len(), 20)) {
             let (x, y) = chart.backend_coord(&(0.0, at as f64 + 0.5));
-            let style = (FONT, 12).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Center,
-            ));
+            let style =
+                (FONT, 12).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
+                    plotters::style::text_anchor::HPos::Right,
+                    plotters::style::text_anchor::VPos::Center,
+                ));
             area.draw(&Text::new(name.clone(), (x - 6, y), style))?;
         }
         Ok(())
@@ -279,7 +305,8 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
     if values.len() > DOTS {
         let size = values.len().div_ceil(BINS);
         let bin = |part: &[(f64, f64)]| {
-            let sorted = crate::stats::describe::sorted(&part.iter().map(|p| p.1).collect::<Vec<_>>());
+            let sorted =
+                crate::stats::describe::sorted(&part.iter().map(|p| p.1).collect::<Vec<_>>());
             let at = |share| crate::stats::describe::quantile(&sorted, share).unwrap_or(0.0);
             (part[part.len() / 2].0, at(0.5), at(0.05), at(0.95))
         };
@@ -296,7 +323,8 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
             .y_label_area_size(74)
             .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
         mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
-        chart.draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
+        chart
+            .draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
         Ok(())
     })
 }

@@ -10,8 +10,7 @@ use crate::store::{Record, State};
 
 /// A campaign of two factors, made up: `rtt` grows with `a`, `flat` never changes.
 fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {
-    let mut plan =
-        plan(&[("a", list(&[1, 2, 300])), ("b", list(&[0, 1]))], Design::FullFactorial);
+    let mut plan = plan(&[("a", list(&[1, 2, 300])), ("b", list(&[0, 1]))], Design::FullFactorial);
     plan.replicates = replicates;
     plan.description = "Words <with> & a \"sting\" | in them".to_owned();
     let points = design::points(&plan).unwrap();

@@ -63,7 +63,9 @@ fn counts(data: &Data, blocks: &mut Vec<Block<'_>>) {
         .into_iter()
         .map(|state| (state, data.count(state)))
         .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| vec![state.as_str().to_owned(), count.to_string(), meaning(state).to_owned()])
+        .map(|(state, count)| {
+            vec![state.as_str().to_owned(), count.to_string(), meaning(state).to_owned()]
+        })
         .collect();
     if warm_up > 0 {
         rows.push(vec!["warm-up".to_owned(), warm_up.to_string(), "counts nowhere".to_owned()]);
@@ -104,7 +106,19 @@ fn effects(data: &Data, blocks: &mut Vec<Block<'_>>) {
          difference, not that it matters.",
         found.len()
     )));
-    let headers = ["metric", "at", factor, "baseline", "difference", "interval", "delta", "d", "q", "p (Holm)", "p (Welch, Holm)"];
+    let headers = [
+        "metric",
+        "at",
+        factor,
+        "baseline",
+        "difference",
+        "interval",
+        "delta",
+        "d",
+        "q",
+        "p (Holm)",
+        "p (Welch, Holm)",
+    ];
     let rows = found.iter().take(ROWS).map(|c| comparison_row(data, c)).collect();
     blocks.push(Block::Table { headers: headers.map(str::to_owned).to_vec(), rows });
     cut(found.len(), blocks);
@@ -179,12 +193,26 @@ fn metrics(data: &Data, blocks: &mut Vec<Block<'_>>) {
     for (name, samples) in data.shown() {
         if samples.is_constant() {
             let value = samples.all().next().unwrap_or_default();
-            constant.push(format!("{name} = {} {}", number(value, 6), samples.unit).trim_end().to_owned());
+            constant.push(
+                format!("{name} = {} {}", number(value, 6), samples.unit).trim_end().to_owned(),
+            );
             continue;
         }
-        let unit = if samples.unit.is_empty() { String::new() } else { format!(" ({})", samples.unit) };
+        let unit =
+            if samples.unit.is_empty() { String::new() } else { format!(" ({})", samples.unit) };
         blocks.push(Block::Paragraph(format!("{name}{unit}:")));
-        let headers = ["point", "n", "mean", "Student", "bootstrap", "s", "5 %", "median", "95 %", "suspects"];
+        let headers = [
+            "point",
+            "n",
+            "mean",
+            "Student",
+            "bootstrap",
+            "s",
+            "5 %",
+            "median",
+            "95 %",
+            "suspects",
+        ];
         let rows = (0..data.points.len())
             .filter(|at| !samples.points[*at].is_empty())
             .take(ROWS)

@@ -75,7 +75,13 @@ fn what_company_spoils_does_not_use_up_the_retries() {
 #[test]
 fn a_killed_campaign_goes_on_where_it_stopped() {
     let plan = Plan { warm_up: 1, ..plan_of(3) };
-    let outcome = |job: Job| if (job.point + job.replicate as usize + job.attempt as usize).is_multiple_of(3) { INVALID } else { FINE };
+    let outcome = |job: Job| {
+        if (job.point + job.replicate as usize + job.attempt as usize).is_multiple_of(3) {
+            INVALID
+        } else {
+            FINE
+        }
+    };
     let mut whole = Schedule::new(&plan, 3, 1);
     let expected = drive(&mut whole, outcome);
     for stop in 0..=expected.len() {
@@ -94,8 +100,7 @@ fn a_killed_campaign_goes_on_where_it_stopped() {
 
 #[test]
 fn a_point_ends_when_its_interval_is_narrow() {
-    let rule =
-        StopRule { metric: "m".to_owned(), width: 0.05, confidence: 0.95, at_least: 3 };
+    let rule = StopRule { metric: "m".to_owned(), width: 0.05, confidence: 0.95, at_least: 3 };
     let plan = Plan { stop: Some(rule), ..plan_of(50) };
     // Point 0 hardly varies, point 1 varies by a few percent, point 2 wildly.
     let value = |job: Job| {
@@ -114,8 +119,7 @@ fn a_point_ends_when_its_interval_is_narrow() {
 
 #[test]
 fn the_stop_rule_waits_for_the_whole_block() {
-    let rule =
-        StopRule { metric: "m".to_owned(), width: 0.5, confidence: 0.95, at_least: 2 };
+    let rule = StopRule { metric: "m".to_owned(), width: 0.5, confidence: 0.95, at_least: 2 };
     let plan = Plan { stop: Some(rule), ..plan_of(5) };
     let mut schedule = Schedule::new(&plan, 3, 8);
     let block: Vec<Job> = std::iter::from_fn(|| schedule.next()).collect();

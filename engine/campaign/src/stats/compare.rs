@@ -25,8 +25,8 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> 
         return None;
     }
     let difference = mean(b)? - mean(a)?;
-    let freedom = (va + vb).powi(2)
-        / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
+    let freedom =
+        (va + vb).powi(2) / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
     let distribution = StudentsT::new(0.0, 1.0, freedom).ok()?;
     let statistic = difference / error;
     let p = (2.0 * distribution.cdf(-statistic.abs())).min(1.0);
@@ -55,8 +55,8 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
         let p = (2.0 * exact_upper_tail(a.len(), b.len(), greater as usize)).min(1.0);
         return Some(Test { statistic, p });
     }
-    let n = na + nb;
-    let variance = na * nb / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)));
+    let both = na + nb;
+    let variance = na * nb / 12.0 * (both + 1.0 - ties / (both * (both - 1.0)));
     if variance <= 0.0 {
         return None;
     }
@@ -72,7 +72,9 @@ fn exact_upper_tail(a: usize, b: usize, u: usize) -> f64 {
     // recurrence, for rising i, in place of j.
     let most = small * large;
     let mut counts = vec![vec![0.0_f64; most + 1]; large + 1];
-    counts.iter_mut().for_each(|row| row[0] = 1.0);
+    for row in &mut counts {
+        row[0] = 1.0;
+    }
     for i in 1..=small {
         let mut next = vec![vec![0.0_f64; most + 1]; large + 1];
         next[0][0] = 1.0;
@@ -128,8 +130,8 @@ pub fn cliffs_delta(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
     };
     let (by_b, by_a) = (spread(&rows, 1.0), spread(&columns, -1.0));
     let pairs = pairs_spread(a, b, size);
-    let variance = (na.powi(2) * by_b + nb.powi(2) * by_a - pairs)
-        / (na * nb * (na - 1.0) * (nb - 1.0));
+    let variance =
+        (na.powi(2) * by_b + nb.powi(2) * by_a - pairs) / (na * nb * (na - 1.0) * (nb - 1.0));
     // Cliff's lower bound keeps an interval from vanishing.
     let variance = variance.max((1.0 - size.powi(2)) / (na * nb - 1.0)).max(0.0);
     let normal = Normal::standard().inverse_cdf(f64::midpoint(1.0, confidence));
@@ -139,7 +141,8 @@ pub fn cliffs_delta(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
     let interval = if under <= 0.0 {
         Interval { low: size, high: size }
     } else {
-        let end = |sign: f64| ((size - size.powi(3) + sign * normal * root) / under).clamp(-1.0, 1.0);
+        let end =
+            |sign: f64| ((size - size.powi(3) + sign * normal * root) / under).clamp(-1.0, 1.0);
         Interval { low: end(-1.0), high: end(1.0) }
     };
     Some(Effect { size, interval })

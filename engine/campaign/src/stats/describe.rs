@@ -55,8 +55,7 @@ pub struct FiveNumbers {
 /// The figures of a box plot.
 pub fn five_numbers(values: &[f64]) -> Option<FiveNumbers> {
     let sorted = sorted(values);
-    let quartiles =
-        [quantile(&sorted, 0.25)?, quantile(&sorted, 0.5)?, quantile(&sorted, 0.75)?];
+    let quartiles = [quantile(&sorted, 0.25)?, quantile(&sorted, 0.5)?, quantile(&sorted, 0.75)?];
     let reach = 1.5 * (quartiles[2] - quartiles[0]);
     let fences = [quartiles[0] - reach, quartiles[2] + reach];
     let inside = |value: &&f64| (fences[0]..=fences[1]).contains(*value);

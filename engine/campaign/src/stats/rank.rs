@@ -15,7 +15,7 @@ pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
     while at < order.len() {
         let same = order[at..].iter().take_while(|i| values[**i] == values[order[at]]).count();
         for i in &order[at..at + same] {
-            ranks[*i] = at as f64 + (same as f64 + 1.0) / 2.0;
+            ranks[*i] = at as f64 + f64::midpoint(same as f64, 1.0);
         }
         ties += (same as f64).powi(3) - same as f64;
         at += same;

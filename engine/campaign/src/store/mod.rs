@@ -152,11 +152,11 @@ impl Store {
                 .prepare("INSERT INTO factors (point, name, value, number) VALUES (?1, ?2, ?3, ?4)")
                 .map_err(wrong)?;
             for (id, settings) in points.iter().enumerate() {
-                point.execute(params![id as i64, json(settings)]).map_err(wrong)?;
+                point.execute(params![id.cast_signed(), json(settings)]).map_err(wrong)?;
                 for (name, value) in settings {
                     let text = value.to_string();
                     let number = leading_number(&text);
-                    factor.execute(params![id as i64, name, text, number]).map_err(wrong)?;
+                    factor.execute(params![id.cast_signed(), name, text, number]).map_err(wrong)?;
                 }
             }
         }
@@ -219,7 +219,7 @@ impl Store {
                     json(&command),
                     env!("CARGO_PKG_VERSION"),
                     json(&HostFacts::read()),
-                    jobs as i64
+                    jobs.cast_signed()
                 ],
             )
             .map_err(|source| error(&self.path, source))?;

@@ -100,15 +100,16 @@ impl Store {
             "SELECT started, command, tapestry, host, jobs FROM sessions ORDER BY id",
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?;
-        let session = |(started, command, tapestry, host, jobs): (String, String, String, String, i64)| {
-            Ok(Session {
-                started,
-                command: self.parse("a command", &command)?,
-                tapestry,
-                host: self.parse("a host", &host)?,
-                jobs: usize::try_from(jobs).unwrap_or(0),
-            })
-        };
+        let session =
+            |(started, command, tapestry, host, jobs): (String, String, String, String, i64)| {
+                Ok(Session {
+                    started,
+                    command: self.parse("a command", &command)?,
+                    tapestry,
+                    host: self.parse("a host", &host)?,
+                    jobs: usize::try_from(jobs).unwrap_or(0),
+                })
+            };
         rows.into_iter().map(session).collect()
     }
 
@@ -136,7 +137,9 @@ impl Store {
         let mut metrics: IndexMap<String, Metric> = IndexMap::new();
         let mut query = self
             .connection
-            .prepare("SELECT run, name, value, unit FROM metrics WHERE value IS NOT NULL ORDER BY run")
+            .prepare(
+                "SELECT run, name, value, unit FROM metrics WHERE value IS NOT NULL ORDER BY run",
+            )
             .map_err(|source| error(&self.path, source))?;
         let mut rows = query.query([]).map_err(|source| error(&self.path, source))?;
         while let Some(row) = rows.next().map_err(|source| error(&self.path, source))? {
@@ -170,8 +173,7 @@ impl Store {
     pub(crate) fn table(&self, query: &str) -> Result<Table, StoreError> {
         let wrong = |source| error(&self.path, source);
         let mut statement = self.connection.prepare(query).map_err(wrong)?;
-        let columns: Vec<String> =
-            statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let count = columns.len();
         let rows = statement
             .query_map([], |row| (0..count).map(|at| row.get(at)).collect())
@@ -206,13 +208,12 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(wrong)
     }
 
-    fn parse<T: DeserializeOwned>(
-        &self,
-        what: &'static str,
-        text: &str,
-    ) -> Result<T, StoreError> {
-        serde_json::from_str(text)
-            .map_err(|source| StoreError::Content { path: self.path.clone(), what, source })
+    fn parse<T: DeserializeOwned>(&self, what: &'static str, text: &str) -> Result<T, StoreError> {
+        serde_json::from_str(text).map_err(|source| StoreError::Content {
+            path: self.path.clone(),
+            what,
+            source,
+        })
     }
 }
 
@@ -230,7 +231,11 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         id: row.get(0)?,
         point: row.get::<_, i64>(1)? as usize,
-        purpose: if purpose == Purpose::WarmUp.as_str() { Purpose::WarmUp } else { Purpose::Measure },
+        purpose: if purpose == Purpose::WarmUp.as_str() {
+            Purpose::WarmUp
+        } else {
+            Purpose::Measure
+        },
         replicate: row.get(3)?,
         attempt: row.get(4)?,
         seed: row.get::<_, i64>(5)?.cast_unsigned(),

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use rusqlite::params;
 use serde_json::{Value, json};
 use tapestry_lab::results::{Outcome, Results, TaskReport};
-use tapestry_lab::rundir::rfc3339;
 use tapestry_lab::verdict::Trust;
 
 use super::{Store, StoreError, error, json as to_text};
@@ -121,7 +120,7 @@ impl Store {
             )?
             .execute(params![
                 record.session,
-                record.point as i64,
+                record.point.cast_signed(),
                 record.purpose.as_str(),
                 record.replicate,
                 record.attempt,
@@ -131,14 +130,14 @@ impl Store {
                 to_text(&results.map(|results| results.verdict.reasons.clone()).unwrap_or_default()),
                 word(results.and_then(|results| serde_json::to_value(results.outcome).ok())),
                 to_text(&errors),
-                rfc3339(record.started),
+                humantime::format_rfc3339_millis(record.started.max(SystemTime::UNIX_EPOCH)).to_string(),
                 record.ended.lasted.as_secs_f64(),
                 results.and_then(|results| results.wall.ready_seconds),
                 results.and_then(|results| results.virtual_seconds),
                 results.and_then(|results| results.lateness["p99_ns"].as_i64()),
                 results.and_then(|results| Some(results.host.as_ref()?.cpu)),
                 results.and_then(|results| Some(results.host.as_ref()?.steal)),
-                record.beside as i64,
+                record.beside.cast_signed(),
                 record.directory,
             ])?;
         let run = transaction.last_insert_rowid();
@@ -157,7 +156,7 @@ impl Store {
             for (place, report) in results.tasks.iter().enumerate() {
                 task.execute(params![
                     run,
-                    place as i64,
+                    place.cast_signed(),
                     report.name,
                     word(serde_json::to_value(report.state).ok()),
                     report.seconds,

@@ -65,13 +65,19 @@ fn what_is_written_is_read() {
     let run = &runs[0];
     assert!(runs.len() == 1 && run.counts());
     assert_eq!((run.point, run.seed, run.verdict.as_str()), (1, u64::MAX >> 1, "degraded"));
-    assert_eq!((run.outcome.as_str(), run.reasons.as_slice()), ("passed", &["slow".to_owned()][..]));
+    assert_eq!(
+        (run.outcome.as_str(), run.reasons.as_slice()),
+        ("passed", &["slow".to_owned()][..])
+    );
     let metrics = store.metrics().unwrap();
     assert_eq!(metrics["rtt"], Metric { unit: "ms".to_owned(), values: vec![(1, 1.5)] });
     assert_eq!(store.values("rtt").unwrap(), [(1, 0, 1.5)]);
     let tasks = store.table("SELECT name, start_skew_ns, commands FROM tasks").unwrap();
     assert_eq!(tasks.columns, ["name", "start_skew_ns", "commands"]);
-    assert!(format!("{:?}", tasks.rows).contains("status") && !format!("{:?}", tasks.rows).contains("long"));
+    assert!(
+        format!("{:?}", tasks.rows).contains("status")
+            && !format!("{:?}", tasks.rows).contains("long")
+    );
     let links = store.table("SELECT link, endpoint, counters ->> 'backlog' FROM link_counters");
     assert!(format!("{:?}", links.unwrap().rows).contains("a:eth0"));
 }
