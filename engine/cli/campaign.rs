@@ -151,14 +151,14 @@ fn campaign_error(error: CampaignError) -> Said {
     Said(code)
 }
 
-pub(crate) fn main(verb: &Verb) -> anyhow::Result<u8> {
+pub(crate) fn main(verb: &Verb) -> u8 {
     let done = match verb {
         Verb::Run(args) => run(args),
         Verb::Status(args) => status(args),
         Verb::Report(args) => report(args),
         Verb::Export(args) => export(args),
     };
-    Ok(done.unwrap_or_else(|Said(code)| code))
+    done.unwrap_or_else(|Said(code)| code)
 }
 
 fn run(args: &RunArgs) -> Result<u8, Said> {
@@ -247,11 +247,11 @@ fn status(args: &StatusArgs) -> Result<u8, Said> {
     if args.json {
         let states: serde_json::Map<_, _> =
             State::ALL.iter().map(|s| (s.as_str().to_owned(), of(*s).into())).collect();
-        let status = serde_json::json!({
+        let found = serde_json::json!({
             "name": plan.name, "directory": directory, "running": running, "points": points,
             "planned": planned, "warm_up": warm_up, "states": states,
         });
-        crate::say!("{status:#}");
+        crate::say!("{found:#}");
         return Ok(0);
     }
     crate::say!("{}: {}", plan.name, if running { "running" } else { "not running" });

@@ -120,7 +120,7 @@ fn main() -> ExitCode {
         Verb::Link(args) => link::main(&args),
         Verb::Top(args) => top::main(&args),
         Verb::Compare(args) => compare::main(&args),
-        Verb::Campaign(verb) => campaign::main(&verb),
+        Verb::Campaign(verb) => Ok(campaign::main(&verb)),
         Verb::Clean(args) => clean::main(&args),
     };
     match done {
