@@ -100,7 +100,6 @@ fn draw(plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Fai
             .and_then(|()| area.present().map_err(Failure::from));
         drawn.map_err(|error| error.to_string())?;
     }
-    // Scales with the page it stands on; the size in units stays in `viewBox`.
     Ok(svg)
 }
 
