@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use tapestry_lab::lab::LabOptions;
-use tapestry_lab::refuse::{Refusal, refusals, virtual_time_refusals};
+use tapestry_lab::refuse::{Refusal, refusals, settle_attachments, virtual_time_refusals};
 use tapestry_lab::rundir::rfc3339;
 use tapestry_topologies::plan::{Plan, Time};
 use tapestry_topologies::{Diagnostics, Topology};
@@ -127,7 +127,12 @@ pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
     for settings in &points {
         let topology = resolve(&plan, settings)?;
         let refused = match plan.time {
-            Time::Realtime => refusals(&topology, &LabOptions::default()),
+            Time::Realtime => {
+                // As `tapestry run` does; which way is taken here changes no plan.
+                let mut here = topology.clone();
+                settle_attachments(&mut here);
+                refusals(&here, &LabOptions::default())
+            }
             Time::Virtual => virtual_time_refusals(&topology, &LabOptions::default()),
         };
         if let Some(refusal) = refused.into_iter().next() {
