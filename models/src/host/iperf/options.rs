@@ -2,6 +2,8 @@
 
 use tapestry_core::SimTime;
 
+use super::report::Format;
+
 use crate::host::shell::seconds;
 
 // Each is a flag of the command line.
@@ -24,6 +26,7 @@ pub(super) struct Options {
     pub(super) bind: Option<String>,
     pub(super) traffic_class: u8,
     pub(super) reno: bool,
+    pub(super) format: Format,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<Options, String> {
         bind: None,
         traffic_class: 0,
         reno: false,
+        format: Format::default(),
     };
     let mut role = None;
     let mut paced = false;
@@ -107,7 +111,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<Options, String> {
                 _ => {
                     return Err(format!(
                         "invalid option -- '{flag}'; an in-process host knows -s -c -u -l -b -t \
-                         -n -p -i -P -w -e -V -B -S -Z"
+                         -n -p -i -P -w -e -V -B -S -f -Z"
                     ));
                 }
             }
@@ -153,6 +157,7 @@ fn short(word: &str) -> Result<&str, String> {
         "--enhanced" | "--enhancedreports" => "e",
         "--ipv6_domain" => "V",
         "--bind" => "B",
+        "--format" => "f",
         _ => match word.strip_prefix('-') {
             Some(flags) if !flags.is_empty() && !flags.starts_with('-') => flags,
             _ => return Err(format!("unknown word '{word}'")),
@@ -204,8 +209,7 @@ fn set(options: &mut Options, flag: char, value: &str) -> Option<()> {
                 _ => return None,
             }
         }
-        // The unit of the output; ours adapts.
-        'f' => {}
+        'f' => options.format = Format::parse(value)?,
         _ => return None,
     }
     Some(())

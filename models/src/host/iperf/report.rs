@@ -100,24 +100,28 @@ impl Meter {
 
 impl Line {
     /// Interval, transfer and bandwidth, for a stream or for `SUM`.
-    pub(super) fn text(&self, id: &str) -> String {
+    pub(super) fn text(&self, id: &str, format: Format) -> String {
         let seconds = (self.to - self.from).as_secs_f64();
         let rate = if seconds > 0.0 { self.tally.bytes as f64 * 8.0 / seconds } else { 0.0 };
         format!(
             "[{id:>3}] {:.4}-{:.4} sec  {}  {}/sec",
             self.from.as_secs_f64(),
             self.to.as_secs_f64(),
-            adapt(self.tally.bytes as f64, 1_024.0, "Bytes"),
-            adapt(rate, 1_000.0, "bits"),
+            scaled(self.tally.bytes as f64, 1_024.0, "Bytes", format.prefix),
+            if format.bytes {
+                scaled(rate / 8.0, 1_024.0, "Bytes", format.prefix)
+            } else {
+                scaled(rate, 1_000.0, "bits", format.prefix)
+            },
         )
     }
 
     /// The same with jitter and loss.
-    pub(super) fn datagrams(&self, id: &str, jitter: SimTime) -> String {
+    pub(super) fn datagrams(&self, id: &str, jitter: SimTime, format: Format) -> String {
         let Tally { highest: total, lost, .. } = self.tally;
         let share = if total > 0 { lost as f64 * 100.0 / total as f64 } else { 0.0 };
         let jitter = jitter.as_nanos() as f64 / 1e6;
-        let text = self.text(id);
+        let text = self.text(id, format);
         format!("{text}  {jitter:6.3} ms {lost}/{total} ({}%)", two_digits(share))
     }
 
@@ -145,21 +149,40 @@ pub(super) const UDP_BUFFER: usize = 212_992;
 
 /// The size of a buffer as the head lines print it: what `-w` asked for, else `default`, in bytes.
 pub(super) fn buffer(window: Option<usize>, default: usize) -> String {
-    let size = adapt(window.unwrap_or(default) as f64, 1_024.0, "Byte");
+    let size = scaled(window.unwrap_or(default) as f64, 1_024.0, "Byte", None);
     if window.is_some() { size } else { size + " (default)" }
 }
 
-/// A value with the largest prefix that leaves it above one, in at least four characters.
-fn adapt(value: f64, kilo: f64, unit: &str) -> String {
-    let mut value = value;
-    let mut prefix = "";
-    for next in ["K", "M", "G", "T"] {
-        if value < kilo {
-            break;
-        }
-        value /= kilo;
-        prefix = next;
+/// What `-f` asks for: a unit of rates, and the prefix of all quantities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Format {
+    /// Rates are bytes per second, not bits.
+    bytes: bool,
+    /// Index into [`PREFIXES`]; `None`: the largest that leaves a value above one.
+    prefix: Option<usize>,
+}
+
+const PREFIXES: [&str; 5] = ["", "K", "M", "G", "T"];
+
+impl Format {
+    /// One of `b k m g t a` for bits, or `B K M G T A` for bytes.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        let mut letters = word.chars();
+        let (letter, None) = (letters.next()?, letters.next()) else { return None };
+        let prefix = match letter.to_ascii_lowercase() {
+            'a' => None,
+            letter => Some("bkmgt".find(letter)?),
+        };
+        Some(Self { bytes: letter.is_ascii_uppercase(), prefix })
     }
+}
+
+/// A value in at least four characters, with a prefix of [`PREFIXES`].
+fn scaled(value: f64, kilo: f64, unit: &str, prefix: Option<usize>) -> String {
+    let fitting = || (0..PREFIXES.len() - 1).take_while(|&n| value >= kilo.powi(n as i32 + 1));
+    let prefix = prefix.unwrap_or_else(|| fitting().count());
+    let value = value / kilo.powi(prefix as i32);
+    let prefix = PREFIXES[prefix];
     let digits = match value {
         v if v < 9.995 => 2,
         v if v < 99.95 => 1,
@@ -191,15 +214,29 @@ mod tests {
             to: SimTime::from_millis(ms),
             tally: Tally { bytes, highest: 203, lost: 1, ..Tally::default() },
         };
-        assert_eq!(line(60, 1_000).text("2"), "[  2] 0.0000-1.0000 sec  60.0 Bytes   480 bits/sec");
+        let text = |line: Line, id, format| line.text(id, Format::parse(format).expect("a format"));
         assert_eq!(
-            line(1_000_000_000, 2_000).text("SUM"),
+            text(line(60, 1_000), "2", "a"),
+            "[  2] 0.0000-1.0000 sec  60.0 Bytes   480 bits/sec"
+        );
+        assert_eq!(
+            text(line(1_000_000_000, 2_000), "SUM", "a"),
             "[SUM] 0.0000-2.0000 sec   954 MBytes  4.00 Gbits/sec"
         );
         assert_eq!(
-            line(296_940, 2_000).datagrams("1", SimTime::from_micros(4)),
+            line(296_940, 2_000).datagrams("1", SimTime::from_micros(4), Format::default()),
             "[  1] 0.0000-2.0000 sec   290 KBytes  1.19 Mbits/sec   0.004 ms 1/203 (0.49%)"
         );
+        // `iperf -f k`, `-f M`.
+        assert_eq!(
+            text(line(5_000_000, 2_000), "1", "k"),
+            "[  1] 0.0000-2.0000 sec  4883 KBytes  20000 Kbits/sec"
+        );
+        assert_eq!(
+            text(line(5_000_000, 2_000), "1", "M"),
+            "[  1] 0.0000-2.0000 sec  4.77 MBytes  2.38 MBytes/sec"
+        );
+        assert_eq!(["", "x", "kk"].map(Format::parse), [None; 3]);
         assert_eq!([0.0, 0.494, 3.0, 12.3, 100.0].map(two_digits), ["0", "0.49", "3", "12", "100"]);
     }
 }

@@ -7,7 +7,7 @@ use smoltcp::socket::tcp::{CongestionControl, State};
 use tapestry_core::SimTime;
 
 use super::options::{Limit, Options, Pace};
-use super::report::{HEAD, Line, RULE, buffer};
+use super::report::{Format, HEAD, Line, RULE, buffer};
 use super::slow_start::SlowStart;
 use super::{Stream, local};
 use crate::host::{Cx, Program, Progress};
@@ -216,7 +216,7 @@ impl TcpClient {
         let line = self.senders[index].stream.meter.summary(cx.now());
         self.head(cx);
         let sender = &mut self.senders[index];
-        cx.print(line.text(&sender.stream.number.to_string()) + "\n");
+        cx.print(line.text(&sender.stream.number.to_string(), self.options.format) + "\n");
         sender.line = Some(line);
         sender.phase = Phase::Over;
         cx.stack.tcp().release(cx.io.now, sender.socket);
@@ -243,16 +243,17 @@ impl TcpClient {
         }
         self.head(cx);
         for (number, line) in &lines {
-            cx.print(line.text(&number.to_string()) + "\n");
+            cx.print(line.text(&number.to_string(), self.options.format) + "\n");
         }
-        print_sum(cx, &lines.iter().map(|(_, line)| *line).collect::<Vec<_>>());
+        let sums: Vec<Line> = lines.iter().map(|(_, line)| *line).collect();
+        print_sum(cx, &sums, self.options.format);
     }
 }
 
 /// Prints what several streams did together.
-fn print_sum(cx: &mut Cx<'_, '_>, lines: &[Line]) {
+fn print_sum(cx: &mut Cx<'_, '_>, lines: &[Line], format: Format) {
     if let (Some(sum), 2..) = (Line::sum(lines), lines.len()) {
-        cx.print(sum.text("SUM") + "\n");
+        cx.print(sum.text("SUM", format) + "\n");
     }
 }
 
@@ -290,7 +291,7 @@ impl Program for TcpClient {
             return Progress::Running;
         }
         let lines: Vec<Line> = self.senders.iter().filter_map(|sender| sender.line).collect();
-        print_sum(cx, &lines);
+        print_sum(cx, &lines, self.options.format);
         Progress::Exited(u8::from(lines.is_empty()))
     }
 

@@ -96,7 +96,9 @@ impl TcpServer {
             cx.print(HEAD);
             self.headed = true;
         }
-        cx.print(line.text(&self.receivers[index].stream.number.to_string()) + "\n");
+        cx.print(
+            line.text(&self.receivers[index].stream.number.to_string(), self.options.format) + "\n",
+        );
     }
 
     /// Reads what has arrived; whether the stream is over.

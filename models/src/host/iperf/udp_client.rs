@@ -123,7 +123,7 @@ impl UdpClient {
     }
 
     fn print(&self, cx: &mut Cx<'_, '_>, id: &str, line: &Line) {
-        let mut text = line.text(id);
+        let mut text = line.text(id, self.options.format);
         if self.options.enhanced {
             let _ = write!(text, "  {}/0  {:8.0} pps", line.tally.datagrams, line.per_second());
         }
@@ -220,7 +220,7 @@ impl Program for UdpClient {
             let id = sender.stream.number;
             let head = if self.report_headed { "" } else { HEAD_UDP };
             self.report_headed = true;
-            let report = line.datagrams(&id.to_string(), jitter);
+            let report = line.datagrams(&id.to_string(), jitter, self.options.format);
             cx.print(format!("[{id:3}] Server Report:\n{head}{report}\n"));
         }
         Some(self.progress())

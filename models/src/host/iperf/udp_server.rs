@@ -68,7 +68,7 @@ impl UdpServer {
         }
         let receiver = &self.receivers[index];
         let id = receiver.stream.number;
-        let mut text = line.datagrams(&id.to_string(), receiver.jitter());
+        let mut text = line.datagrams(&id.to_string(), receiver.jitter(), self.options.format);
         if enhanced {
             let _ = write!(text, " {} ms {:.0} pps", receiver.latency.text(), line.per_second());
         }
