@@ -179,10 +179,13 @@ impl Format {
 
 /// A value in at least four characters, with a prefix of [`PREFIXES`].
 fn scaled(value: f64, kilo: f64, unit: &str, prefix: Option<usize>) -> String {
-    let fitting = || (0..PREFIXES.len() - 1).take_while(|&n| value >= kilo.powi(n as i32 + 1));
-    let prefix = prefix.unwrap_or_else(|| fitting().count());
-    let value = value / kilo.powi(prefix as i32);
-    let prefix = PREFIXES[prefix];
+    let mut value = value;
+    let mut index = 0;
+    while prefix.map_or(value >= kilo && index + 1 < PREFIXES.len(), |prefix| index < prefix) {
+        value /= kilo;
+        index += 1;
+    }
+    let prefix = PREFIXES[index];
     let digits = match value {
         v if v < 9.995 => 2,
         v if v < 99.95 => 1,
