@@ -12,7 +12,7 @@ use tapestry_core::link::{
     Reorder, Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime, Streams};
-use tapestry_models::{Frame, LinkConfig, Network, NetworkBuilder, PortId};
+use tapestry_models::{Frame, LinkConfig, Network, NetworkBuilder, PortId, QueueConfig};
 
 fn percent(percent: f64) -> Probability {
     Probability::from_f64(percent / 100.0).unwrap_or_default()
@@ -88,7 +88,9 @@ fn cases() -> Vec<(&'static str, LinkParameters)> {
 fn network(parameters: &LinkParameters) -> Option<Network> {
     let mut builder = NetworkBuilder::new(Streams::new(1, 0));
     let both = Box::new([parameters.clone(), parameters.clone()]);
-    let config = LinkConfig { parameters: Some(both), ..LinkConfig::point_to_point("l") };
+    // A trace lets go of what has come in a whole millisecond.
+    let queue = QueueConfig::frames(10_000);
+    let config = LinkConfig { queue, parameters: Some(both), ..LinkConfig::point_to_point("l") };
     builder.link(config).ok()?;
     Some(builder.build())
 }

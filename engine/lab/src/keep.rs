@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tapestry_guests::shell::RunOptions;
 
-use crate::node::{Machine, RunningNode};
+use crate::machine::Machine;
+use crate::node::RunningNode;
 
 /// Copies `paths` of a node to `target`; returns a sentence for each that could not be copied.
 ///

@@ -21,6 +21,7 @@ mod host_shell;
 mod in_process;
 pub mod keep;
 pub mod lab;
+pub mod machine;
 pub mod namespace;
 pub mod net;
 pub mod node;

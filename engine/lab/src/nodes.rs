@@ -14,7 +14,8 @@ use tapestry_topologies::resolved::{NodeIndex, NodeKind};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::event::Event;
-use crate::node::{Footing, Ground, Machine, NodeError, PauseError, RunningNode, bring_up};
+use crate::machine::{Machine, PauseError};
+use crate::node::{Footing, Ground, NodeError, RunningNode, bring_up};
 
 /// Nodes outside the data plane, by their index in the topology.
 pub struct Nodes {
@@ -143,9 +144,8 @@ impl Nodes {
             return false;
         }
         let killed = "was killed";
-        self.slots[node].shell.gone(killed);
         self.slots[node].off.store(true, Ordering::Relaxed);
-        self.end_life(node, killed).await;
+        self.end_life(node, killed, |shell| shell.gone(killed)).await;
         true
     }
 
@@ -156,9 +156,8 @@ impl Nodes {
         if slot.lives.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        slot.shell.starting();
         slot.off.store(false, Ordering::Relaxed);
-        self.end_life(node, "was restarted").await;
+        self.end_life(node, "was restarted", ShellSlot::starting).await;
         let this = Arc::clone(self);
         let mut starting = slot.starting.lock();
         let begun = tokio::spawn(async move {
@@ -218,26 +217,37 @@ impl Nodes {
         Ok(running)
     }
 
-    async fn end_life(&self, node: NodeIndex, why: &str) {
+    /// Ends what there is of a node; `mark` tells those who look for its shell.
+    async fn end_life(&self, node: NodeIndex, why: &str, mark: impl Fn(&ShellSlot)) {
         let slot = &self.slots[node];
-        if let Some(starting) = slot.starting.lock().take() {
+        mark(&slot.shell);
+        self.ground.set_listening(node, false);
+        let starting = slot.starting.lock().take();
+        if let Some(starting) = starting {
             starting.abort();
         }
-        self.ground.set_listening(node, false);
-        let running = slot.running.write().take();
-        if let Some(running) = running {
-            // First the shell, so that its commands learn the reason.
-            running.shell.0.end(why).await;
-            running.machine.kill().await;
-        }
-        // Free once a start that was aborted has let go of everything.
+        self.end_running(node, why).await;
+        // Free once a start that was aborted has let go of everything; it may have come up at the
+        // very last moment.
         let footing = slot.footing.lock().await;
+        mark(&slot.shell);
+        self.ground.set_listening(node, false);
+        self.end_running(node, why).await;
         self.ground.cables.disconnect(node).await;
         if let Some(Footing::Namespace(network)) = footing.as_ref()
             && let Err(error) = network.take_down().await
         {
             // One that the node has deleted, for example, is silent already.
             tracing::debug!(node = slot.shell.node(), %error, "interfaces not taken down");
+        }
+    }
+
+    async fn end_running(&self, node: NodeIndex, why: &str) {
+        let running = self.slots[node].running.write().take();
+        if let Some(running) = running {
+            // First the shell, so that its commands learn the reason.
+            running.shell.0.end(why).await;
+            running.machine.kill().await;
         }
     }
 }

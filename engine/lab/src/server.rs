@@ -18,7 +18,8 @@ use tokio::process::Command;
 
 use crate::changes::Changes;
 use crate::control::{END, FAILURE, LONGEST_PACKET, MISUSE, OUTPUT, Request, packet_head};
-use crate::node::{Machine, RunningNode};
+use crate::machine::Machine;
+use crate::node::RunningNode;
 use crate::nodes::Nodes;
 use crate::status::Status;
 

@@ -14,7 +14,8 @@ use tapestry_realtime::{EndpointReport, LinkReport, PortState, Snapshot};
 use tapestry_topologies::resolved::{Node, NodeKind, Topology};
 
 use crate::host::CpuTicks;
-use crate::node::{Machine, RunningNode};
+use crate::machine::Machine;
+use crate::node::RunningNode;
 use crate::nodes::Nodes;
 use crate::usage::{self, Extent, Usage};
 use crate::verdict::Verdict;

@@ -71,6 +71,33 @@ fn no_frame_is_early() {
 }
 
 #[test]
+fn frames_for_a_node_that_is_down_are_counted_and_nobodys_fault() {
+    let (plane, ends) = one_link(pair("a-b", SimTime::ZERO));
+    let node = |listens| plane.control("a-b", Control::Node { station: 1, listens }).unwrap();
+    node(false);
+    for i in 0..10 {
+        ends[0].send(&frame(i));
+    }
+    let down = |s: &tapestry_realtime::Snapshot| {
+        let port = s.links[0].endpoints[1].port.as_ref().unwrap();
+        port.counters.tx_drops.of(PortDrop::NodeDown)
+    };
+    let snapshot = wait_until(&plane, |s| down(s) == 10);
+    assert_accounted(&snapshot);
+    assert_eq!(snapshot.unintended_losses(), 0);
+    assert_eq!(ends[1].receive(Duration::ZERO), None);
+    // It is heard all the same: whether it sends is its own affair.
+    ends[1].send(&frame(99));
+    assert_eq!(ends[0].receive(PATIENCE), Some(frame(99)));
+    node(true);
+    ends[0].send(&frame(10));
+    assert_eq!(ends[1].receive(PATIENCE), Some(frame(10)), "nothing from before comes late");
+    let report = plane.stop();
+    assert_eq!(down(&report.snapshot), 10);
+    assert_accounted(&report.snapshot);
+}
+
+#[test]
 fn lateness_can_be_forgotten() {
     let (plane, ends) = one_link(pair("a-b", SimTime::ZERO));
     ends[0].send(&frame(1));

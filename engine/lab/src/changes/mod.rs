@@ -25,7 +25,8 @@ use tapestry_topologies::{Problem, parse_settings};
 
 use crate::control::LinkRequest;
 use crate::event::{Event, Events};
-use crate::node::{NodeError, PauseError};
+use crate::machine::PauseError;
+use crate::node::NodeError;
 use crate::nodes::{Nodes, Restart};
 use agenda::Agenda;
 use effects::{Effect, Holds};
