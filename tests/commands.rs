@@ -322,6 +322,7 @@ fn background_commands_go_on_until_they_are_stopped() {
     assert!((last - lines).abs() < 0.5, "the output of {last} ticks has {lines} lines");
     let ticker = results.command("end", "ticker");
     assert_eq!(ticker["background"], true);
+    assert_eq!(results.output_bytes("end", "ticker"), results.output("end", "ticker").as_bytes());
     assert_eq!(ticker["status"], 143, "{ticker:#}");
     assert_eq!(results.status("end", "stubborn"), Some(137), "{:#}", results.task("end"));
 }

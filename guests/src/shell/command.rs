@@ -1,8 +1,10 @@
 //! Commands as the rest of the program sees them: armed, running, finished; and what can go wrong.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -349,7 +351,14 @@ impl Background {
                 finished.started = self.start.at;
                 finished.ended = end.map_or(finished.ended, |e| e.1);
                 finished.status = status;
-                self.shell.run(&forget, options).await?;
+                if let Some(file) = &options.output_file
+                    && let Err(error) = self.drop_closing(file)
+                {
+                    finished.output.file_error = Some(error.to_string());
+                }
+                // The file of the output is written.
+                let options = RunOptions { output_file: None, ..options.clone() };
+                self.shell.run(&forget, &options).await?;
                 return Ok(finished);
             }
             if Instant::now() >= deadline {
@@ -359,6 +368,24 @@ impl Background {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Takes the closing frame out of the file with the whole output.
+    fn drop_closing(&self, file: &Path) -> io::Result<()> {
+        /// More than children of a command write on their way out.
+        const TAIL_BYTES: u64 = 1 << 20;
+        let mut file = File::options().read(true).write(true).open(file)?;
+        let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        if let Some((frame, _)) = self.closing(&tail) {
+            tail.drain(frame);
+            file.seek(SeekFrom::Start(from))?;
+            file.write_all(&tail)?;
+            file.set_len(from + tail.len() as u64)?;
+        }
+        Ok(())
     }
 
     /// Where the closing frame is in `bytes`, and the status in it. Behind it may be what children

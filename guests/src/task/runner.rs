@@ -11,7 +11,7 @@ use tapestry_topologies::resolved::{Command, NodeIndex, Task};
 
 use super::host::HostShell;
 use super::metrics::take_all;
-use super::outcome::{CommandOutcome, TaskError, TaskOutcome};
+use super::outcome::{CommandOutcome, TaskError, TaskOutcome, output_file_name};
 use super::ready;
 use super::seat::{Seat, SeatArmed, SeatBackground, SeatRunning};
 use crate::shell::line::StartLine;
@@ -262,8 +262,7 @@ impl TaskRunner {
     fn options(&self, task: &str, command: &str, deadline: Option<Instant>) -> RunOptions {
         let mut options = RunOptions {
             output_file: self.outputs.as_ref().map(|directory| {
-                let name = format!("{task}.{command}.out").replace('/', "_");
-                directory.join(name)
+                directory.join(output_file_name(task, command))
             }),
             ..RunOptions::default()
         };
