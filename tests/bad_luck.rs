@@ -133,6 +133,11 @@ tasks:
         for _ in range(2000):
             out.send(noise.randbytes(noise.randrange(14, 1514)))
         END
+        # What waits in the node's own queue has been sent by nobody yet.
+        for i in $(seq 300); do
+          tc -s qdisc show dev eth0 | grep -q "backlog 0b 0p" && break
+          sleep 0.1
+        done
   - name: after
     run: { n1: "ping -c 1 -W 20 n2" }
 "#,
