@@ -97,6 +97,34 @@ events: [{ after: first, kill: a }]
     run(later).expect(1).says(&["node `a`: no result of `echo here`: the node was killed"]);
 }
 
+/// Starts that are given up half-way lose nothing: the next one finds all interfaces.
+#[test]
+fn restarts_may_follow_each_other_faster_than_a_node_starts() {
+    if !have_root() {
+        return;
+    }
+    let topology = "
+nodes: { a: { kind: netns }, r: { kind: netns, forwarding: true }, b: { kind: netns } }
+links: [{ pair: [a, r], ipv4: 10.9.0.0/24 }, { pair: [r, b], ipv4: 10.9.1.0/24 }]
+tasks:
+  - { name: storm, run: { a: sleep 2, r: { command: sleep 100, status: any } } }
+  - { name: after, run: { a: ping -c 3 -i 0.2 -W 5 10.9.0.2, b: ping -c 3 -i 0.2 -W 5 10.9.1.2, r: cat /proc/sys/net/ipv4/ip_forward } }
+events:
+  - { during: storm, at: 100ms, restart: r }
+  - { during: storm, at: 110ms, restart: r }
+  - { during: storm, at: 130ms, restart: r }
+  - { during: storm, at: 160ms, kill: r }
+  - { during: storm, at: 170ms, restart: r }
+  - { during: storm, at: 200ms, restart: r }
+";
+    for io in ["epoll", "auto"] {
+        let ended = Place::new().run_with(&patient(topology), &["--io", io]).expect(0);
+        let results = ended.results().passed();
+        assert_eq!(results.output("after", "r"), "1\n", "{io}");
+        says(results.output("after", "b"), &["3 received"]);
+    }
+}
+
 #[test]
 fn virtual_machines_stand_still_end_and_start_anew() {
     if !have_qemu() {

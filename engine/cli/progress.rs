@@ -33,6 +33,8 @@ struct State {
     said: HashSet<String>,
     nodes: usize,
     ready: usize,
+    /// Nodes that become ready from now on have started anew.
+    is_lab_ready: bool,
 }
 
 impl Progress {
@@ -45,7 +47,13 @@ impl Progress {
         );
         Self {
             verbosity,
-            state: Mutex::new(State { bar, said: HashSet::new(), nodes: 0, ready: 0 }),
+            state: Mutex::new(State {
+                bar,
+                said: HashSet::new(),
+                nodes: 0,
+                ready: 0,
+                is_lab_ready: false,
+            }),
         }
     }
 
@@ -91,19 +99,19 @@ impl Observer for Progress {
                 Self::follow(&state, format!("starting {nodes}"));
             }
             Event::NodeReady { node, boot_seconds, configure_seconds } => {
+                let seconds = boot_seconds + configure_seconds;
+                if state.is_lab_ready {
+                    self.say(&state, &format!("  {node} ready again in {seconds:.1} s"));
+                    return;
+                }
                 state.ready += 1;
                 let count = format!("{}/{}", state.ready, state.nodes);
-                self.say(
-                    &state,
-                    &format!(
-                        "  {node} ready in {:.1} s  [{count}]",
-                        boot_seconds + configure_seconds
-                    ),
-                );
+                self.say(&state, &format!("  {node} ready in {seconds:.1} s  [{count}]"));
                 state.bar.set_message(format!("{count} nodes ready"));
             }
             Event::NodeFailed { error, .. } => Self::tell(&mut state, error),
             Event::LabReady { seconds } => {
+                state.is_lab_ready = true;
                 state.bar.disable_steady_tick();
                 state.bar.finish_and_clear();
                 self.say(&state, &format!("lab ready in {seconds:.1} s"));

@@ -192,6 +192,21 @@ pub enum Footing {
     Namespace(NodeNet),
 }
 
+impl Footing {
+    /// Makes it as it was before the first start, where that takes more than starting. Must not be
+    /// interrupted: interfaces would be lost on their way.
+    pub(crate) async fn renew(
+        &mut self,
+        ground: &Ground,
+        node: NodeIndex,
+    ) -> Result<(), NodeError> {
+        if let Self::Namespace(network) = self {
+            network.renew(&ground.topology.nodes[node]).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Brings node `index` up: starts it, waits for its shell, configures it, runs its `init`. `life`
 /// counts how often it has been started before.
 pub async fn bring_up(
@@ -211,9 +226,6 @@ pub async fn bring_up(
             // Nobody closes the semaphore.
             let _turn = ground.turns.acquire().await;
             let started = Instant::now();
-            if life > 0 {
-                network.renew(node).await?;
-            }
             let (machine, shell) = start_netns(ground, index, network).await?;
             (started, machine, shell)
         }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tapestry_guests::shell::ShellSlot;
 use tapestry_topologies::resolved::{NodeIndex, NodeKind};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::event::Event;
 use crate::machine::{Machine, PauseError};
@@ -32,8 +33,8 @@ struct Slot {
     lives: AtomicU32,
     /// Ended on purpose, or not come up again.
     off: AtomicBool,
-    /// The task that starts it anew.
-    starting: Mutex<Option<AbortHandle>>,
+    /// While a task starts it anew; dropped, that is given up.
+    starting: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// A node that starts anew; ends when its configuration is done, or with the reason why it is not.
@@ -159,31 +160,45 @@ impl Nodes {
         slot.off.store(false, Ordering::Relaxed);
         self.end_life(node, "was restarted", ShellSlot::starting).await;
         let this = Arc::clone(self);
-        let mut starting = slot.starting.lock();
-        let begun = tokio::spawn(async move {
-            let slot = &this.slots[node];
-            let mut footing = slot.footing.lock().await;
-            let Some(footing) = footing.as_mut() else { return Ok(()) };
-            let begun = this.begin_life(node, footing).await;
+        let (starting, given_up) = oneshot::channel();
+        *slot.starting.lock() = Some(starting);
+        Some(tokio::spawn(async move { this.start_anew(node, given_up).await }))
+    }
+
+    async fn start_anew(
+        self: &Arc<Self>,
+        node: NodeIndex,
+        given_up: oneshot::Receiver<()>,
+    ) -> Result<(), NodeError> {
+        let slot = &self.slots[node];
+        let mut footing = slot.footing.lock().await;
+        let Some(footing) = footing.as_mut() else { return Ok(()) };
+        let start = async {
+            footing.renew(&self.ground, node).await?;
+            // From here on it can be given up at any time.
+            tokio::select! {
+                biased;
+                _ = given_up => Ok(false),
+                begun = self.begin_life(node, footing) => begun.map(|_| true),
+            }
+        };
+        let started = start.await;
+        // Whoever gave it up has taken it out, and may have put another in.
+        if !matches!(started, Ok(false)) {
             *slot.starting.lock() = None;
-            begun.map(drop).inspect_err(|error| {
-                let (node, error) = (slot.shell.node().to_owned(), error.to_string());
-                slot.shell.gone("did not start anew");
-                slot.off.store(true, Ordering::Relaxed);
-                this.ground.events.emit(&Event::NodeFailed { node, error });
-            })
-        });
-        *starting = Some(begun.abort_handle());
-        drop(starting);
-        Some(begun)
+        }
+        started.map(drop).inspect_err(|error| {
+            let (node, error) = (slot.shell.node().to_owned(), error.to_string());
+            slot.shell.gone("did not start anew");
+            slot.off.store(true, Ordering::Relaxed);
+            self.ground.events.emit(&Event::NodeFailed { node, error });
+        })
     }
 
     /// Ends all nodes side by side.
     pub(crate) async fn stop(&self) {
         let ends = self.slots.iter().map(async |slot| {
-            if let Some(starting) = slot.starting.lock().take() {
-                starting.abort();
-            }
+            drop(slot.starting.lock().take());
             let running = slot.running.write().take();
             if let Some(node) = running {
                 node.machine.stop().await;
@@ -222,12 +237,9 @@ impl Nodes {
         let slot = &self.slots[node];
         mark(&slot.shell);
         self.ground.set_listening(node, false);
-        let starting = slot.starting.lock().take();
-        if let Some(starting) = starting {
-            starting.abort();
-        }
+        drop(slot.starting.lock().take());
         self.end_running(node, why).await;
-        // Free once a start that was aborted has let go of everything; it may have come up at the
+        // Free once a start that was given up has let go of everything; it may have come up at the
         // very last moment.
         let footing = slot.footing.lock().await;
         mark(&slot.shell);
