@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::host::{namespace_of_children, processes_in};
 use common::{Place, have_root, not_tested, says};
@@ -22,6 +23,7 @@ struct Scheduling {
     /// `SCHED_…`.
     policy: i32,
     priority: u32,
+    nice: i32,
     cpus: String,
 }
 
@@ -47,6 +49,7 @@ fn scheduling(task: &Path) -> Option<Scheduling> {
     Some(Scheduling {
         policy: fields[41 - 3].parse().ok()?,
         priority: fields[40 - 3].parse().ok()?,
+        nice: fields[19 - 3].parse().ok()?,
         cpus: cpus.trim().to_owned(),
     })
 }
@@ -79,14 +82,14 @@ fn workers_have_the_priority_and_the_cpu_that_were_asked_for() {
         return;
     }
     const SCHED_FIFO: i32 = 1;
-    let expected = Scheduling { policy: SCHED_FIFO, priority: 7, cpus: cpu.to_string() };
+    let expected = Scheduling { policy: SCHED_FIFO, priority: 7, nice: 0, cpus: cpu.to_string() };
     let found = workers(&run);
     assert!(!found.is_empty(), "no data-plane thread was found");
     assert!(found.iter().all(|worker| *worker == expected), "{found:?} instead of {expected:?}");
 }
 
 #[test]
-fn without_them_workers_are_as_all_other_threads() {
+fn without_them_workers_are_of_the_normal_class_and_before_the_nodes() {
     if !have_root() {
         return;
     }
@@ -97,6 +100,10 @@ fn without_them_workers_are_as_all_other_threads() {
     assert!(!found.is_empty(), "no data-plane thread was found");
     const SCHED_OTHER: i32 = 0;
     assert!(found.iter().all(|w| (w.policy, w.priority) == (SCHED_OTHER, 0)), "{found:?}");
+    // `nice` says what was granted.
+    let granted = Command::new("nice").args(["-n", "-10", "nice"]).output().expect("coreutils");
+    let granted: i32 = String::from_utf8_lossy(&granted.stdout).trim().parse().expect("a number");
+    assert!(found.iter().all(|worker| worker.nice == granted), "{found:?}, not {granted}");
 }
 
 #[test]
