@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use common::host::{namespace_of_children, processes_in};
 use common::{Place, have_root, not_tested, says};
@@ -23,7 +22,6 @@ struct Scheduling {
     /// `SCHED_…`.
     policy: i32,
     priority: u32,
-    nice: i32,
     cpus: String,
 }
 
@@ -49,7 +47,6 @@ fn scheduling(task: &Path) -> Option<Scheduling> {
     Some(Scheduling {
         policy: fields[41 - 3].parse().ok()?,
         priority: fields[40 - 3].parse().ok()?,
-        nice: fields[19 - 3].parse().ok()?,
         cpus: cpus.trim().to_owned(),
     })
 }
@@ -82,14 +79,14 @@ fn workers_have_the_priority_and_the_cpu_that_were_asked_for() {
         return;
     }
     const SCHED_FIFO: i32 = 1;
-    let expected = Scheduling { policy: SCHED_FIFO, priority: 7, nice: 0, cpus: cpu.to_string() };
+    let expected = Scheduling { policy: SCHED_FIFO, priority: 7, cpus: cpu.to_string() };
     let found = workers(&run);
     assert!(!found.is_empty(), "no data-plane thread was found");
     assert!(found.iter().all(|worker| *worker == expected), "{found:?} instead of {expected:?}");
 }
 
 #[test]
-fn without_them_workers_are_of_the_normal_class_and_before_the_nodes() {
+fn without_them_workers_are_as_all_other_threads() {
     if !have_root() {
         return;
     }
@@ -100,10 +97,6 @@ fn without_them_workers_are_of_the_normal_class_and_before_the_nodes() {
     assert!(!found.is_empty(), "no data-plane thread was found");
     const SCHED_OTHER: i32 = 0;
     assert!(found.iter().all(|w| (w.policy, w.priority) == (SCHED_OTHER, 0)), "{found:?}");
-    // `nice` says what was granted.
-    let granted = Command::new("nice").args(["-n", "-10", "nice"]).output().expect("coreutils");
-    let granted: i32 = String::from_utf8_lossy(&granted.stdout).trim().parse().expect("a number");
-    assert!(found.iter().all(|worker| worker.nice == granted), "{found:?}, not {granted}");
 }
 
 #[test]

@@ -362,11 +362,6 @@ fn run(
     }
 }
 
-/// A node that floods wants a core for itself. With two cores and equal shares it would take from the
-/// workers what they need to forward what they can; so they weigh ten times as much as a node's
-/// threads, who still get what is left and never less than an eleventh.
-const WORKER_NICE: i32 = -10;
-
 /// Gives the calling thread precise timers, and the CPU and priority asked for.
 fn prepare_thread(cpu: Option<usize>, priority: Option<u8>) -> Result<(), StartError> {
     // The default slack of 50 µs would make every timer that late. It is only a wish.
@@ -377,15 +372,11 @@ fn prepare_thread(cpu: Option<usize>, priority: Option<u8>) -> Result<(), StartE
             .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
             .map_err(|source| StartError::Pin { cpu, source })?;
     }
-    match priority {
-        Some(priority) => sys::set_fifo_priority(priority)
-            .map_err(|source| StartError::Priority { priority, source }),
-        None => {
-            // Also only a wish: root's, mostly.
-            let _ = sys::set_nice(WORKER_NICE);
-            Ok(())
-        }
+    if let Some(priority) = priority {
+        sys::set_fifo_priority(priority)
+            .map_err(|source| StartError::Priority { priority, source })?;
     }
+    Ok(())
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

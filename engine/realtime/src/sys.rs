@@ -2,9 +2,9 @@
 //!
 //! Purpose: waiting with nanosecond precision (`epoll_pwait2`), the two TAP queries that keep
 //! working after an interface was renamed or moved (`TUNGETIFF`, `TUNGETDEVNETNS`), the real-time
-//! scheduling class, nice values of threads, and huge pages. Everything else in this crate but
-//! io_uring is safe code. Reference: `epoll_wait(2)`, `sched_setscheduler(2)`, `setpriority(2)`,
-//! `madvise(2)`, `include/uapi/linux/if_tun.h`.
+//! scheduling class, and huge pages. Everything else in this crate but io_uring is safe code.
+//! Reference: `epoll_wait(2)`, `sched_setscheduler(2)`, `madvise(2)`,
+//! `include/uapi/linux/if_tun.h`.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -97,12 +97,6 @@ pub(crate) fn set_fifo_priority(priority: u8) -> nix::Result<()> {
     // SAFETY: thread id 0 is the calling thread; `parameters` outlives the call.
     let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
     Errno::result(outcome).map(drop)
-}
-
-/// Gives the calling thread a nice value.
-pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {
-    // SAFETY: takes its arguments by value; 0 is, on Linux, the calling thread.
-    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
 }
 
 /// Takes over the descriptor of a value from a crate that predates I/O safety.
