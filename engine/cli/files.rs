@@ -20,7 +20,7 @@ pub(crate) struct FileArgs {
     pub(crate) sets: Vec<(String, String)>,
 }
 
-fn parse_set(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok((name.trim().to_owned(), value.to_owned()))

@@ -37,6 +37,7 @@ mod link;
 mod progress;
 mod run;
 mod summary;
+mod test;
 mod top;
 
 /// A network emulator: a topology file becomes a running network.
@@ -75,6 +76,8 @@ enum Verb {
     /// Make many runs from one plan, and say what they show
     #[command(subcommand)]
     Campaign(campaign::Verb),
+    /// Run the topology files of a directory as tests
+    Test(test::Args),
     /// Remove the run directories of runs that were killed
     Clean(clean::Args),
 }
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Top(args) => top::main(&args),
         Verb::Compare(args) => compare::main(&args),
         Verb::Campaign(verb) => Ok(campaign::main(&verb)),
+        Verb::Test(args) => test::main(&args),
         Verb::Clean(args) => clean::main(&args),
     };
     match done {

@@ -24,7 +24,7 @@ const NETNS_MEMORY: u64 = 3 << 19;
 /// 10 on two cores: 250,000).
 const HOP_PACKETS_PER_CORE: f64 = 125_000.0;
 /// Guests beside each other on one core that were still measured as good (start skew of 8 on two).
-const GUESTS_PER_CORE: usize = 4;
+pub(crate) const GUESTS_PER_CORE: usize = 4;
 /// Seconds of one core that it takes to boot a translated guest (three at once on two cores: 5.7 s).
 const BOOT_CORE_SECONDS: f64 = 3.8;
 

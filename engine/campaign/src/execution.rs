@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tapestry_lab::event::Silent;
-use tapestry_lab::lab::LabOptions;
+use tapestry_lab::lab::{CaptureTarget, Captures, LabOptions};
 use tapestry_lab::results::{Outcome, Results};
 use tapestry_lab::run::RunSpec;
 use tapestry_lab::rundir::RunDir;
@@ -40,6 +40,8 @@ pub struct Request {
     pub directory: PathBuf,
     /// Longest time by the wall clock.
     pub time_limit: Duration,
+    /// Bytes of each frame that captures of all links keep; nothing is captured without.
+    pub snap_length: Option<usize>,
 }
 
 /// How a run ended.
@@ -83,6 +85,9 @@ fn arguments(request: &Request, time: Time) -> Vec<String> {
         words.extend(["--time".to_owned(), "virtual".to_owned()]);
     }
     words.extend(["--seed".to_owned(), request.seed.to_string()]);
+    if let Some(bytes) = request.snap_length {
+        words.extend(["--capture", "all", "--snap-length", &bytes.to_string()].map(str::to_owned));
+    }
     words.extend(["--out".to_owned(), request.directory.display().to_string()]);
     words
 }
@@ -104,7 +109,15 @@ pub fn simulate(request: &Request, runtime: &tokio::runtime::Runtime) -> Ended {
         topology,
         file: request.topology.display().to_string(),
         command: command_line(request, Time::Virtual),
-        options: LabOptions { seed: Some(request.seed), ..LabOptions::default() },
+        options: LabOptions {
+            seed: Some(request.seed),
+            captures: request.snap_length.map_or_else(Captures::default, |snap_length| Captures {
+                targets: vec![CaptureTarget::All],
+                snap_length,
+                ..Captures::default()
+            }),
+            ..LabOptions::default()
+        },
     };
     let run = async {
         tokio::time::timeout(request.time_limit, virtual_time::run(spec, dir, Box::new(Silent)))

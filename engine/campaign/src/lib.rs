@@ -23,5 +23,6 @@ pub mod runner;
 mod schedule;
 pub mod stats;
 pub mod store;
+pub mod suite;
 
 pub use tapestry_topologies::plan::{Plan, load_plan};

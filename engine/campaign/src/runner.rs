@@ -264,6 +264,7 @@ impl Dispatcher<'_> {
                     seed,
                     directory: campaign.directory.join(RUNS).join(name(job)),
                     time_limit: Duration::from_nanos(plan.time_limit.as_nanos()),
+                    snap_length: None,
                 };
                 next_id += 1;
                 let beside = going.len();

@@ -16,8 +16,8 @@ use tapestry_guests::qemu;
 use tapestry_guests::shell::RunOptions;
 use tapestry_guests::task::{HostShell, run_on_host};
 use tapestry_realtime::{
-    CaptureSpec, CaptureTarget, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, IoChoice,
-    Snapshot, SpinPolicy, StartError, WallClock,
+    CaptureSpec, DataPlane, DataPlaneConfig, FailureWatch, FinalReport, IoChoice, Snapshot,
+    SpinPolicy, StartError, WallClock,
 };
 use tapestry_topologies::resolved::{Node, NodeIndex, NodeKind, Qemu, Topology};
 use tokio::sync::Semaphore;
@@ -34,6 +34,8 @@ use crate::net::{LabNet, NetError};
 use crate::node::{Footing, Ground, NodeError, Prepared, RunningNode};
 use crate::nodes::Nodes;
 use crate::results::NodeReport;
+
+pub use tapestry_realtime::CaptureTarget;
 
 /// Why a lab did not start.
 #[derive(Debug, thiserror::Error)]

@@ -104,13 +104,7 @@ impl RunDir {
         let mut birth = None;
         let path = match out {
             Some(out) => {
-                fs::create_dir_all(out)
-                    .map_err(|source| RunDirError::Create { path: out.into(), source })?;
-                let mut entries = fs::read_dir(out)
-                    .map_err(|source| RunDirError::Create { path: out.into(), source })?;
-                if entries.next().is_some() {
-                    return Err(RunDirError::NotEmpty { path: out.into() });
-                }
+                new_or_empty(out)?;
                 out.to_owned()
             }
             None => {
@@ -173,6 +167,24 @@ impl RunDir {
     /// Ends the run: the lock file goes, so the directory holds results only.
     pub fn release(self) {
         let _ = fs::remove_file(self.path.join(LOCK));
+    }
+}
+
+/// A directory for several run directories: `out` itself, which must be new or empty, or a fresh
+/// `runs/NAME-YYYYMMDD-HHMMSS[-K]`.
+pub fn fresh_directory(out: Option<&Path>, name: &str) -> Result<PathBuf, RunDirError> {
+    match out {
+        Some(out) => new_or_empty(out).map(|()| out.to_owned()),
+        None => fresh(Path::new(RUNS_ROOT), name).map(|(path, _)| path),
+    }
+}
+
+fn new_or_empty(out: &Path) -> Result<(), RunDirError> {
+    let create = |source| RunDirError::Create { path: out.into(), source };
+    fs::create_dir_all(out).map_err(create)?;
+    match fs::read_dir(out).map_err(create)?.next() {
+        Some(_) => Err(RunDirError::NotEmpty { path: out.into() }),
+        None => Ok(()),
     }
 }
 

@@ -261,9 +261,10 @@ impl TaskRunner {
 
     fn options(&self, task: &str, command: &str, deadline: Option<Instant>) -> RunOptions {
         let mut options = RunOptions {
-            output_file: self.outputs.as_ref().map(|directory| {
-                directory.join(output_file_name(task, command))
-            }),
+            output_file: self
+                .outputs
+                .as_ref()
+                .map(|directory| directory.join(output_file_name(task, command))),
             ..RunOptions::default()
         };
         if let Some(deadline) = deadline {

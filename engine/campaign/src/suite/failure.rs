@@ -1,0 +1,137 @@
+//! What a person needs to know of a scenario that did not pass: which task, which expectation, the values in
+//! it, the last lines of consoles and commands, where the captures are, and how to run it again.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use tapestry_lab::results::{ExpectationReport, Results, TaskReport};
+
+use super::{Scenario, Settings};
+use crate::execution::{Ended, Ending, Request, command_line};
+
+/// Lines shown of each console and each command's output.
+const LINES: usize = 6;
+
+/// The report, ending in a newline.
+pub(super) fn report(
+    scenario: &Scenario,
+    ended: &Ended,
+    directory: &Path,
+    settings: &Settings,
+) -> String {
+    let mut out = String::new();
+    match &ended.ending {
+        Ending::TimedOut => {
+            let limit = settings.time_limit.as_secs_f64();
+            let _ = writeln!(out, "took longer than {limit} s by the wall clock and was ended");
+        }
+        Ending::Crashed(why) => {
+            let _ = writeln!(out, "left no results: {why}");
+        }
+        Ending::Completed | Ending::Interrupted => {}
+    }
+    if let Some(results) = &ended.results {
+        of_results(&mut out, scenario, results, directory);
+    }
+    let captures = directory.join("captures");
+    if fs::read_dir(&captures).is_ok_and(|mut files| files.next().is_some()) {
+        let _ = writeln!(out, "captures  {}", captures.display());
+    }
+    if directory.is_dir() {
+        let _ = writeln!(out, "details   {}", directory.display());
+    }
+    let request = Request {
+        topology: scenario.file.clone(),
+        sets: settings.sets.clone(),
+        seed: settings.seed,
+        directory: directory.to_owned(),
+        time_limit: settings.time_limit,
+        snap_length: settings.snap_length,
+    };
+    // The directory is taken: a run by hand has its own.
+    let mut words = command_line(&request, scenario.time);
+    if let Some(out_at) = words.iter().position(|word| word == "--out") {
+        words.drain(out_at..out_at + 2);
+    }
+    let _ = writeln!(out, "again     {}", words.join(" "));
+    out
+}
+
+fn of_results(out: &mut String, scenario: &Scenario, results: &Results, directory: &Path) {
+    if !results.verdict.reasons.is_empty() {
+        let (state, reasons) = (results.verdict.state.as_str(), &results.verdict.reasons);
+        let _ = writeln!(out, "verdict   {state}: {}", reasons.join("; "));
+    }
+    for error in &results.errors {
+        let _ = writeln!(out, "error     {}", error.trim_end().replace('\n', "\n          "));
+    }
+    let mut tasks = BTreeSet::new();
+    for expectation in results.expectations.iter().filter(|e| e.holds != Some(true)) {
+        of_expectation(out, scenario, results, expectation);
+        tasks.extend(expectation.task.clone());
+    }
+    let failed = |task: &&TaskReport| {
+        tasks.contains(&task.name) || task.commands.iter().any(|command| command.error.is_some())
+    };
+    let mut nodes = BTreeSet::new();
+    for task in results.tasks.iter().filter(failed) {
+        for command in &task.commands {
+            nodes.insert(command.node.clone());
+            let what = format!("task {}, node {}, `{}`", task.name, command.node, command.name);
+            last_lines(out, &what, &command.output);
+        }
+    }
+    for node in nodes {
+        let file = directory.join("console").join(format!("{node}.log"));
+        let text = fs::read(&file).unwrap_or_default();
+        last_lines(out, &format!("console of {node}"), &String::from_utf8_lossy(&text));
+    }
+}
+
+/// The expectation, and the value of each name in it.
+fn of_expectation(
+    out: &mut String,
+    scenario: &Scenario,
+    results: &Results,
+    expectation: &ExpectationReport,
+) {
+    let task = expectation.task.as_ref().map_or_else(String::new, |task| format!("task {task}: "));
+    let wrong = match &expectation.error {
+        Some(why) => why.as_str(),
+        None => "does not hold",
+    };
+    let _ = writeln!(out, "expected  {task}{}: {wrong}", expectation.expression);
+    for name in names(&expectation.expression) {
+        if let Some(metric) = results.metrics.get(name) {
+            let _ = writeln!(out, "          {name} = {} {}", metric.value, metric.unit);
+        } else if let Some(value) = scenario.topology.params.get(name) {
+            let _ = writeln!(out, "          {name} = {value}");
+        }
+    }
+}
+
+/// Words of an expression that may be names, each once, in order.
+fn names(expression: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for word in expression.split(|c: char| !c.is_alphanumeric() && c != '_') {
+        if word.starts_with(|c: char| c.is_alphabetic()) && !names.contains(&word) {
+            names.push(word);
+        }
+    }
+    names
+}
+
+/// The end of a text, without what a terminal would obey.
+fn last_lines(out: &mut String, what: &str, text: &str) {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "last lines of {what}:");
+    for line in &lines[lines.len().saturating_sub(LINES)..] {
+        let line: String = line.chars().filter(|c| !c.is_control()).collect();
+        let _ = writeln!(out, "          {line}");
+    }
+}

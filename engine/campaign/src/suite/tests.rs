@@ -1,0 +1,131 @@
+use super::*;
+
+const PASSES: &str = "nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ pair: [a, b], delay: 1ms, ipv4: 10.0.0.0/24 }]
+tasks:
+  - { name: ping, run: { a: ping -c 3 b }, metrics: { received: '(\\d) received' }, expect: '${received == 3}' }
+";
+
+fn settings(directory: &Path) -> Settings {
+    Settings {
+        // Simulations need no program.
+        program: PathBuf::from("/nonexistent"),
+        sets: Vec::new(),
+        seed: 1,
+        jobs: 2,
+        retries: 2,
+        time_limit: Duration::from_mins(1),
+        directory: directory.join("runs"),
+        snap_length: Some(128),
+        keep: false,
+    }
+}
+
+fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let place = tempfile::tempdir().expect("a directory");
+    for (name, text) in files {
+        let path = place.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+    place
+}
+
+#[test]
+fn scenarios_are_found_below_and_parts_left_out() {
+    let place = place(&[
+        ("b.yaml", PASSES),
+        ("sub/a.yml", PASSES),
+        ("_parts/x.yaml", "nonsense"),
+        ("_y.yaml", "nonsense"),
+        ("notes.txt", "nonsense"),
+    ]);
+    let names = |filters: &[&str]| -> Vec<String> {
+        let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        let found = find(place.path(), &filters, &[]).expect("scenarios");
+        found.into_iter().map(|scenario| scenario.name).collect()
+    };
+    assert_eq!(names(&[]), ["b", "sub/a"]);
+    assert_eq!(names(&["sub"]), ["sub/a"]);
+    assert_eq!(names(&["!sub"]), ["b"]);
+    assert_eq!(names(&["b", "a"]), ["b", "sub/a"]);
+    let one = find(&place.path().join("b.yaml"), &[], &[]).expect("a file");
+    assert_eq!((one[0].name.as_str(), one[0].time), ("b", Time::Virtual));
+    let none = find(place.path(), &["zzz".to_owned()], &[]).expect_err("none").to_string();
+    assert!(none.contains("zzz") && none.contains("--list"), "{none}");
+}
+
+#[test]
+fn all_wrong_files_are_told_before_anything_runs() {
+    let place = place(&[("a.yaml", "nods: {}"), ("b.yaml", PASSES), ("c.yaml", "links: 7")]);
+    match find(place.path(), &[], &[]) {
+        Err(SuiteError::Wrong(wrong)) => assert_eq!(wrong.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    let missing = find(&place.path().join("nowhere"), &[], &[]).expect_err("missing");
+    assert!(missing.to_string().contains("nowhere"), "{missing}");
+}
+
+#[test]
+fn outcomes_reports_and_formats() {
+    let fails = PASSES.replace("${received == 3}", "${received > 2 + wanted}");
+    let fails = format!("params: {{ wanted: 40 }}\n{fails}");
+    let breaks = PASSES.replace("ping -c 3 b", "echo words & more; false");
+    let breaks = breaks.replace(" & more", "");
+    let place = place(&[("fails.yaml", &fails), ("breaks.yaml", &breaks), ("passes.yaml", PASSES)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    let settings = settings(place.path());
+    let told = Mutex::new(Vec::new());
+    let tested = run(&scenarios, &settings, &AtomicBool::new(false), &|tested| {
+        told.lock().push(tested.name.clone());
+    });
+    let outcome: Vec<_> = tested.iter().map(|t| (t.name.as_str(), t.outcome, t.attempts)).collect();
+    assert_eq!(
+        outcome,
+        [("breaks", Shown::Failed, 1), ("fails", Shown::Failed, 1), ("passes", Shown::Passed, 1)]
+    );
+    assert_eq!(told.lock().len(), 3);
+    assert_eq!(exit_status(&tested), 1);
+    assert_eq!(exit_status(&tested[2..]), 0);
+    let [breaks, fails, passes] = &tested[..] else { panic!() };
+    for part in ["status", "false", "words", "task ping", "captures", "tapestry run"] {
+        assert!(breaks.report.contains(part), "no {part} in {}", breaks.report);
+    }
+    for part in ["task ping", "received > 2 + wanted", "received = 3", "wanted = 40", "3 received"]
+    {
+        assert!(fails.report.contains(part), "no {part} in {}", fails.report);
+    }
+    assert!(fails.directory.as_ref().is_some_and(|directory| directory.is_dir()));
+    assert!(passes.directory.is_none() && !settings.directory.join("passes").exists());
+
+    let tap = formats::tap(&tested);
+    assert!(tap.starts_with("TAP version 13\n1..3\nnot ok 1 - breaks\n"), "{tap}");
+    assert!(tap.contains("\nok 3 - passes\n"), "{tap}");
+    let junit = formats::junit("suite", &tested).expect("XML");
+    for part in ["tests=\"3\"", "failures=\"2\"", "name=\"passes\"", "wanted = 40"] {
+        assert!(junit.contains(part), "no {part} in {junit}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&formats::json(&tested).expect("JSON")).expect("JSON");
+    assert_eq!(json[1]["outcome"], "failed");
+}
+
+#[test]
+fn a_suite_that_is_ended_leaves_out_the_rest() {
+    let place = place(&[("a.yaml", PASSES)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    let tested = run(&scenarios, &settings(place.path()), &AtomicBool::new(true), &|_| {});
+    assert_eq!(tested[0].outcome, Shown::NotRun);
+    assert_eq!(exit_status(&tested), 130);
+}
+
+#[test]
+fn a_heavy_scenario_takes_the_room_of_several() {
+    let guests = "nodes: { 'g[0-5]': { kind: qemu } }\nlinks: [{ chain: 'g[0-5]' }]\n";
+    let place = place(&[("g.yaml", guests), ("h.yaml", PASSES)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    assert_eq!(scenarios[0].time, Time::Realtime);
+    assert_eq!(weight(&scenarios[0].topology, 4), 2);
+    assert_eq!(weight(&scenarios[0].topology, 1), 1);
+    assert_eq!(weight(&scenarios[1].topology, 4), 1);
+}
