@@ -20,7 +20,8 @@ fn what_a_host_can_carry_is_not_warned_of() {
 fn each_shortage_names_its_point() {
     let mut plan = plan(&[("a", list(&[1]))], Design::FullFactorial);
     let host = Host { cpus: 2, memory_bytes: 8 << 30 };
-    let points = [needs(1, 2, 10.0), needs(5, 9, 10.0), needs(1, 4, 300_000.0)];
+    let points =
+        [needs(1, 2, 10.0), needs(5, 9, 10.0), needs(1, 4, 300_000.0), needs(1, 0, 240_000.0)];
     let found = warnings(host, &plan, &points, 1);
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found[0].starts_with("processors: point guests=9"), "{found:#?}");
