@@ -88,7 +88,7 @@ fn a_living_run_is_shown_and_a_finished_one_refused() {
         let done = top(&directory);
         let text = String::from_utf8_lossy(&done.stdout).into_owned();
         let flows = rate(&text, "n2--n3", "n2", "n3").is_some_and(|frames| frames > 0.0);
-        if done.status.success() && flows && text.contains("task 2/2 measure") {
+        if done.status.success() && flows && text.contains("task 3/3 measure") {
             break text;
         }
         let why = String::from_utf8_lossy(&done.stderr).into_owned();
