@@ -71,6 +71,9 @@ fn check(results: &Results) {
         assert!(total.iter().all(|total| (total - sent[0]).abs() <= 1.0), "{task}: {heard}");
         let report = results.output(task, client);
         assert!(report.contains("Server Report"), "{task}: {report}");
+        // A real server starts its filter with the first time under way, so the clocks must agree.
+        let jitter = numbers(heard, r"([\d.]+) ms +\d+/");
+        assert!(!jitter.is_empty() && jitter.iter().all(|&ms| ms < 100.0), "{task}: {jitter:?}");
     }
     for (client, server, task) in
         [("own", "real-tcp", "tcp-to-real"), ("real", "own-tcp", "tcp-to-own")]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Lab, host, interface};
 use tapestry_core::{DataRate, SimTime};
-use tapestry_models::{HostBridge, HostConfig, HostRoute, LinkConfig};
+use tapestry_models::{HostBridge, HostConfig, HostInterface, HostRoute, LinkConfig};
 
 fn limited(name: &str, delay_ms: u64) -> LinkConfig {
     LinkConfig {
@@ -184,4 +184,124 @@ fn ip_shows_and_changes() {
     for wrong in ["ip addr add x dev eth0", "ip link set eth9 up", "ip nonsense", "ip"] {
         assert_eq!(lab.run("n0", wrong).0, 255, "{wrong}");
     }
+}
+
+/// a – r – s – b, the middle link with this MTU in bytes.
+fn through_routers(middle: u32) -> Lab {
+    let routes = |routes: &[(&str, &str)]| {
+        let route = |&(to, via): &(&str, &str)| HostRoute {
+            to: to.parse().unwrap(),
+            via: Some(via.parse().unwrap()),
+            interface: None,
+        };
+        routes.iter().map(route).collect()
+    };
+    let narrow =
+        |number, addresses: &[&str]| HostInterface { mtu: middle, ..interface(number, addresses) };
+    let hosts = vec![
+        HostConfig {
+            routes: routes(&[("0.0.0.0/0", "10.0.0.2"), ("::/0", "fd00::2")]),
+            ..host("a", vec![interface(1, &["10.0.0.1/24", "fd00::1/64"])])
+        },
+        HostConfig {
+            forwarding: true,
+            routes: routes(&[("10.0.9.0/24", "10.0.5.2"), ("fd09::/64", "fd05::2")]),
+            ..host(
+                "r",
+                vec![
+                    interface(2, &["10.0.0.2/24", "fd00::2/64"]),
+                    narrow(3, &["10.0.5.1/24", "fd05::1/64"]),
+                ],
+            )
+        },
+        HostConfig {
+            forwarding: true,
+            routes: routes(&[("10.0.0.0/24", "10.0.5.1"), ("fd00::/64", "fd05::1")]),
+            ..host(
+                "s",
+                vec![
+                    narrow(4, &["10.0.5.2/24", "fd05::2/64"]),
+                    interface(5, &["10.0.9.1/24", "fd09::1/64"]),
+                ],
+            )
+        },
+        HostConfig {
+            routes: routes(&[("0.0.0.0/0", "10.0.9.1"), ("::/0", "fd09::1")]),
+            ..host("b", vec![interface(6, &["10.0.9.2/24", "fd09::2/64"])])
+        },
+    ];
+    let link = |name: &str, mtu| LinkConfig {
+        mtu,
+        rate: DataRate::from_bits_per_sec(10_000_000),
+        ..limited(name, 1)
+    };
+    let links = vec![
+        (link("ar", 1_500), vec![("a", 0), ("r", 0)]),
+        (link("rs", middle), vec![("r", 1), ("s", 0)]),
+        (link("sb", 1_500), vec![("s", 1), ("b", 0)]),
+    ];
+    Lab::new(links, hosts)
+}
+
+/// The first segments that are too long are lost; a router says so, and the rest fits.
+#[test]
+fn tcp_finds_the_mtu_of_its_path() {
+    for (family, target, middle) in
+        [("", "10.0.9.2", 1_400), ("", "10.0.9.2", 600), ("-V", "fd09::2", 1_400)]
+    {
+        let mut lab = through_routers(middle);
+        lab.start("b", "iperf -s");
+        for round in 0..2 {
+            let begin = lab.now;
+            let (status, text) = lab.run("a", &format!("iperf {family} -c {target} -n 1M"));
+            assert_eq!(status, 0, "{text}");
+            assert!(text.contains("1.00 MBytes"), "{text}");
+            // At 10 Mbit/s, and about a second more for the segments that were lost at first.
+            let limit = SimTime::from_millis(if round == 0 { 4_000 } else { 1_200 });
+            assert!(lab.now - begin < limit, "{target}, {middle}, {round}: {text}");
+        }
+        // The other side sends as well.
+        lab.start("a", "iperf -s");
+        let back = if family.is_empty() { "10.0.0.1" } else { "fd00::1" };
+        let (status, text) = lab.run("b", &format!("iperf {family} -c {back} -n 100k"));
+        assert!(status == 0 && text.contains("97.7 KBytes"), "{text}");
+    }
+}
+
+/// An IPv6 packet that a router refused is sent in fragments that fit from then on: first by the
+/// asking side, then by the answering one.
+#[test]
+fn long_pings_are_fragmented_to_the_mtu_of_the_path() {
+    let mut lab = through_routers(1_400);
+    let (_, text) = lab.run("a", "ping -6 -c 4 -i 0.2 -s 1430 fd09::2");
+    assert!(text.contains("Packet too big") && text.contains("2 received"), "{text}");
+    let (status, text) = lab.run("a", "ping -c 2 -i 0.2 -s 1430 10.0.9.2");
+    assert!(status == 0 && text.contains("2 received"), "{text}");
+}
+
+/// A host on a link with a small MTU announces what fits; one with other, larger links, too.
+#[test]
+fn small_and_mixed_mtus_need_no_discovery() {
+    let small = |number, address| HostInterface { mtu: 600, ..interface(number, &[address]) };
+    let hosts = vec![
+        host("a", vec![small(1, "10.0.0.1/24"), interface(2, &["10.0.1.1/24"])]),
+        host("b", vec![small(3, "10.0.0.2/24")]),
+        host("c", vec![interface(4, &["10.0.1.2/24"])]),
+    ];
+    let links = vec![
+        (LinkConfig { mtu: 600, ..limited("ab", 1) }, vec![("a", 0), ("b", 0)]),
+        (limited("ac", 1), vec![("a", 1), ("c", 0)]),
+    ];
+    let mut lab = Lab::new(links, hosts);
+    lab.start("b", "iperf -s");
+    lab.start("c", "iperf -s");
+    let rate = |lab: &mut Lab, to: &str| -> f64 {
+        let (status, text) = lab.run("a", &format!("iperf -c {to} -n 200k -f k"));
+        assert_eq!(status, 0, "{text}");
+        text.lines().last().unwrap().rsplit(' ').nth(1).unwrap().parse().unwrap()
+    };
+    // 560 of 618 and 1,460 of 1,518 bytes at 1 Mbit/s are data.
+    let (narrow, wide) = (rate(&mut lab, "10.0.0.2"), rate(&mut lab, "10.0.1.2"));
+    assert!(narrow < 907.0 && narrow > 800.0, "{narrow}");
+    assert!(wide < 962.0 && wide > 907.0, "{wide}");
 }

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::Lab;
+use common::{Lab, host, interface};
 use tapestry_core::{DataRate, SimTime};
-use tapestry_models::{LinkConfig, QueueConfig};
+use tapestry_models::{HostConfig, LinkConfig, QueueConfig};
 
 fn link(mbits: u64, delay_ms: u64, queue_frames: u32) -> LinkConfig {
     LinkConfig {
@@ -110,4 +110,21 @@ fn tcp_limits_and_parallel_streams() {
     let (_, text) = lab.stop("n1", server);
     assert_eq!(text.matches("1.00 MBytes").count(), 3, "{text}");
     assert_eq!(text.matches("connected with 10.0.0.1").count(), 4, "{text}");
+}
+
+/// A real server takes the first datagram's time under way for jitter, so hosts send the date.
+#[test]
+fn datagrams_carry_the_hosts_clock() {
+    let epoch = SimTime::from_secs(1_700_000_000);
+    let hosts = [(1, "n0"), (2, "n1")].map(|(number, name)| HostConfig {
+        // The other's clock is two seconds ahead, as `-e` shows.
+        epoch: epoch + SimTime::from_secs(2 * u64::from(number - 1)),
+        ..host(name, vec![interface(number, &[&format!("10.0.0.{number}/24")])])
+    });
+    let mut lab = Lab::new(vec![(link(100, 1, 100), vec![("n0", 0), ("n1", 0)])], hosts.into());
+    lab.run("n0", "ping -c 1 10.0.0.2");
+    let server = lab.start("n1", "iperf -s -u -e");
+    lab.run("n0", "iperf -c 10.0.0.2 -u -b 200pps -t 1");
+    let (_, text) = lab.stop("n1", server);
+    assert!(text.contains(" 0.000 ms 0/201 (0%) 2001.12") && text.contains("pps"), "{text}");
 }

@@ -25,7 +25,7 @@ use crate::plane::{
 };
 use crate::poller::Poller;
 use crate::ring::Ring;
-use crate::spec::{Attachment, DataPlaneConfig, IoChoice, LinkSpec};
+use crate::spec::{Attachment, DataPlaneConfig, DeviceKind, IoChoice, LinkSpec};
 use crate::spin::{SpinPolicy, Spinner};
 use crate::sys;
 use crate::watch::{InterfaceWatch, Watched};
@@ -72,7 +72,11 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         placed.push(drafts[worker].add_link(link, worker, &mut meters, &mut taps)?);
     }
     let mut placed_devices = Vec::with_capacity(devices.len());
-    for (device, place) in devices.into_iter().zip(taps.0) {
+    let epoch = clock.epoch();
+    for (mut device, place) in devices.into_iter().zip(taps.0) {
+        if let DeviceKind::Host(host) = &mut device.kind {
+            host.epoch = epoch;
+        }
         let name = device.name.clone();
         let (worker, ports) = place.unwrap_or_default();
         let id = device.build(&mut drafts[worker].builder, &ports)?;

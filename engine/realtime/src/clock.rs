@@ -6,7 +6,7 @@
 //! the date; rates are those of `CLOCK_MONOTONIC`, which NTP may slew by up to 500 ppm.
 //! Reference: `clock_gettime(2)`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 use tapestry_core::{Clock, SimTime, SyncStatus};
@@ -21,6 +21,13 @@ impl WallClock {
     /// A clock that reads zero now.
     pub fn start() -> Self {
         Self { origin_ns: monotonic_ns() }
+    }
+
+    /// What the date was when this clock read zero, since 1970.
+    pub(crate) fn epoch(&self) -> SimTime {
+        let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let nanos = u64::try_from(date.as_nanos()).unwrap_or(u64::MAX);
+        SimTime::from_nanos(nanos.saturating_sub(self.now().as_nanos()))
     }
 }
 
@@ -62,6 +69,16 @@ mod tests {
         assert!(clock.now() >= deadline);
         let status = clock.synchronize(SimTime::ZERO);
         assert!(status.lateness() >= deadline);
+    }
+
+    #[test]
+    fn the_epoch_is_the_date_of_the_start() {
+        let clock = WallClock::start();
+        let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        // A minute's grace for a machine that sets its date meanwhile.
+        assert!(clock.epoch().as_secs_f64() - date.as_secs_f64() < 60.0);
+        assert!(date.as_secs_f64() - clock.epoch().as_secs_f64() < 60.0);
     }
 
     #[test]

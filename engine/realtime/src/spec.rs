@@ -139,7 +139,7 @@ pub enum DeviceKind {
     /// A repeater.
     Hub,
     /// A host or router, on which [`DataPlane::start_command`](crate::DataPlane::start_command)
-    /// runs commands. Its interfaces stand in the order in which links and endpoints attach to it.
+    /// runs commands; its clock shows the date. Its interfaces stand in the order in which links and endpoints attach to it.
     Host(Box<HostConfig>),
     /// A source of frames on its one link, which begins with
     /// [`DataPlane::start_sources`](crate::DataPlane::start_sources).

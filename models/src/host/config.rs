@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use tapestry_core::SimTime;
 use thiserror::Error;
 
 /// A host or, with [`forwarding`](Self::forwarding), a router.
@@ -22,6 +23,9 @@ pub struct HostConfig {
     pub forwarding: bool,
     /// Names that commands may use in place of addresses (`/etc/hosts`), shared between hosts.
     pub names: Arc<BTreeMap<String, IpAddr>>,
+    /// What the host's clock shows at the network's time zero, since 1970; zero, as in virtual
+    /// time, makes it show the time since the start. Programs put it into what they send.
+    pub epoch: SimTime,
 }
 
 /// An interface of a host.

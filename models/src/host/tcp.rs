@@ -6,8 +6,11 @@
 //! Assumptions: segments and requests are handled at the next whole microsecond, smoltcp's clock.
 //! That also keeps two hosts on a link without any delay from stopping time.
 //!
-//! Not modelled: selective acknowledgement towards the peer's sender, timestamps, ECN, path MTU
-//! discovery (the segment size follows from the smallest MTU among the host's interfaces).
+//! smoltcp believes in a link that carries any packet; the stack fits the segments to their paths
+//! (see `stack::segment`). Segments lost before the path's MTU was known wait for the
+//! retransmission timer.
+//!
+//! Not modelled: selective acknowledgement towards the peer's sender, timestamps, ECN.
 //!
 //! Reference: RFC 9293, RFC 9438 (CUBIC), smoltcp.
 
@@ -23,7 +26,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv6Address};
 use tapestry_core::SimTime;
 
 use super::stack::packet::Packet;
-use super::stack::{Io, Stack};
+use super::stack::{Io, Stack, clamp_segment_size, is_syn};
 
 pub(crate) struct Tcp {
     interface: Interface,
@@ -39,21 +42,19 @@ struct Link {
     received: VecDeque<Vec<u8>>,
     sent: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
-    mtu: usize,
 }
 
 /// Addresses that smoltcp has room for (feature `iface-max-addr-count-8`).
 const ADDRESSES: usize = 8;
 /// Packets that wait for the next microsecond; beyond it they are lost.
 const RECEIVED: usize = 4_096;
+/// Bytes of the longest IP packet that smoltcp may write.
+const MTU: usize = 65_535;
 const TICK: SimTime = SimTime::from_micros(1);
 
 impl Tcp {
     pub(crate) fn new(stack: &Stack) -> Self {
-        let mtus = stack.interfaces.iter().skip(1).map(|interface| interface.mtu as usize);
-        let mtu = mtus.min().unwrap_or(1_500).max(1_280);
-        let mut link =
-            Link { received: VecDeque::new(), sent: VecDeque::new(), spare: Vec::new(), mtu };
+        let mut link = Link { received: VecDeque::new(), sent: VecDeque::new(), spare: Vec::new() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = stack.draw("tcp");
         let mut interface = Interface::new(config, &mut link, Instant::ZERO);
@@ -70,14 +71,17 @@ impl Tcp {
         }
     }
 
-    /// A segment for the host.
-    pub(crate) fn receive(&mut self, now: SimTime, packet: &Packet<'_>) {
+    /// A segment for the host; if it announces a maximum segment size, at most `clamp` bytes count.
+    pub(crate) fn receive(&mut self, now: SimTime, packet: &Packet<'_>, clamp: Option<usize>) {
         if self.link.received.len() == RECEIVED || !self.add_address(packet.destination) {
             return;
         }
         let mut buffer = self.link.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(packet.bytes);
+        if let Some(bytes) = clamp {
+            clamp_segment_size(&mut buffer, bytes);
+        }
         self.link.received.push_back(buffer);
         self.wake(now);
     }
@@ -109,12 +113,6 @@ impl Tcp {
         // Linux acknowledges quickly at the start of a connection and every second segment.
         socket.set_ack_delay(Some(Duration::from_millis(10)));
         self.sockets.add(socket)
-    }
-
-    /// Bytes of data in a full segment to this address.
-    pub(crate) fn segment_bytes(&self, to: IpAddr) -> usize {
-        const TCP_HEADER: usize = 20;
-        self.link.mtu - TCP_HEADER - if to.is_ipv4() { 20 } else { 40 }
     }
 
     /// A socket's state; call [`wake`](Self::wake) after changing anything.
@@ -193,7 +191,11 @@ impl Stack {
     pub(crate) fn flush_tcp(&mut self, io: &mut Io<'_>) {
         let Some(tcp) = &mut self.tcp else { return };
         tcp.poll(io.now);
-        while let Some(packet) = self.tcp.as_mut().and_then(|tcp| tcp.link.sent.pop_front()) {
+        while let Some(mut packet) = self.tcp.as_mut().and_then(|tcp| tcp.link.sent.pop_front()) {
+            let syn = Packet::parse(&packet).filter(is_syn);
+            if let Some(destination) = syn.map(|syn| syn.destination) {
+                clamp_segment_size(&mut packet, self.segment_bytes(io.now, destination));
+            }
             // A segment that finds no way is lost; TCP repeats it.
             let _ = self.output(io, &packet);
             if let Some(tcp) = &mut self.tcp {
@@ -235,7 +237,7 @@ impl Device for Link {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
+        capabilities.max_transmission_unit = MTU;
         capabilities
     }
 }

@@ -173,8 +173,8 @@ fn set(options: &mut Options, flag: char, value: &str) -> Option<()> {
         }
         'b' => {
             options.pace = match value.strip_suffix("pps") {
-                Some(rate) => Pace::PerSecond(positive(number(rate, 1_000.0)?)?),
-                None => match number(value, 1_000.0)? {
+                Some(rate) => Pace::PerSecond(positive(number(rate)?)?),
+                None => match number(value)? {
                     0.0 => Pace::Unlimited,
                     rate => Pace::Bits(positive(rate)? as u64),
                 },
@@ -219,19 +219,54 @@ fn positive(value: f64) -> Option<f64> {
     (value > 0.0).then_some(value)
 }
 
-/// A size with K, M or G of 1,024 each.
+/// A size, as [`number`].
 fn bytes(text: &str) -> Option<u64> {
-    number(text, 1_024.0).map(|number| number as u64)
+    number(text).map(|number| number as u64)
 }
 
-/// A number of at most 10¹⁵ with K, M or G of `kilo` each.
-fn number(text: &str, kilo: f64) -> Option<f64> {
-    let (digits, factor) = match text.char_indices().last()? {
-        (at, 'k' | 'K') => (&text[..at], kilo),
-        (at, 'm' | 'M') => (&text[..at], kilo * kilo),
-        (at, 'g' | 'G') => (&text[..at], kilo * kilo * kilo),
-        _ => (text, 1.0),
+/// A number of at most 10¹⁵; K, M, G and T are powers of 1,024, k, m, g and t of 1,000, in sizes
+/// and in rates alike, as in iperf 2.1.
+fn number(text: &str) -> Option<f64> {
+    let (last, letter) = text.char_indices().last()?;
+    let (digits, factor) = match "kmgt".find(letter.to_ascii_lowercase()) {
+        Some(power) => {
+            let kilo = if letter.is_ascii_uppercase() { 1_024.0_f64 } else { 1_000.0 };
+            (&text[..last], kilo.powi(power as i32 + 1))
+        }
+        None => (text, 1.0),
     };
     let number = digits.parse::<f64>().ok()? * factor;
     (0.0..=1e15).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `iperf` 2.1.8 reads them.
+    #[test]
+    fn capital_prefixes_are_powers_of_1024_and_small_ones_of_1000() {
+        let parsed = |text: &str| {
+            let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            parse(&words).expect(text)
+        };
+        for (rate, pace) in [
+            ("2M", Pace::Bits(2 << 20)),
+            ("2m", Pace::Bits(2_000_000)),
+            ("1.5K", Pace::Bits(1_536)),
+            ("1G", Pace::Bits(1 << 30)),
+            ("1g", Pace::Bits(1_000_000_000)),
+            ("2Kpps", Pace::PerSecond(2_048.0)),
+            ("2kpps", Pace::PerSecond(2_000.0)),
+        ] {
+            assert_eq!(parsed(&format!("-c x -u -b {rate}")).pace, pace, "{rate}");
+        }
+        assert_eq!(parsed("-c x -u -n 10K").limit, Limit::Bytes(10_240));
+        assert_eq!(parsed("-c x -u -n 10k").limit, Limit::Bytes(10_000));
+        assert_eq!([parsed("-s -l 1K").length, parsed("-s -l 1k").length], [1_024, 1_000]);
+        assert_eq!(parsed("-s -w 1M").window, Some(1 << 20));
+        for wrong in ["2x", "K", "é", "2é", "-1", "", "1e99"] {
+            assert!(number(wrong).is_none(), "{wrong}");
+        }
+    }
 }

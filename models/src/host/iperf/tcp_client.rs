@@ -63,6 +63,7 @@ impl TcpClient {
         cx.print(format!("TCP window size: {window}\n{RULE}"));
         let now = cx.now();
         let mut senders = Vec::with_capacity(options.parallel);
+        let segment = cx.stack.segment_bytes(now, to.ip());
         for number in 1..=options.parallel {
             let from = local(cx, source);
             let tcp = cx.stack.tcp();
@@ -74,7 +75,7 @@ impl TcpClient {
             let connected = tcp.connect(now, socket, own, its);
             let stream = Stream::new(number, (from, to), now, None);
             let phase = if connected { Phase::Connecting } else { Phase::Over };
-            let start = SlowStart::new(tcp.segment_bytes(to.ip()));
+            let start = SlowStart::new(segment);
             senders.push(Sender { stream, socket, phase, written: 0, start, line: None });
         }
         let deadline = now.saturating_add(CONNECT);

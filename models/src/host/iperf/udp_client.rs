@@ -83,7 +83,7 @@ impl UdpClient {
     }
 
     fn send(&self, cx: &mut Cx<'_, '_>, stream: &Stream, number: i64) -> Result<(), String> {
-        let head = wire::head(number, cx.now());
+        let head = wire::head(number, cx.stack.wall_clock(cx.now()));
         let payload = [&head[..], &self.body];
         let class = self.options.traffic_class;
         let sent = cx.stack.send_udp(cx.io, stream.local, stream.remote, class, &payload);

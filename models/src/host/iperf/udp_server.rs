@@ -101,8 +101,10 @@ impl UdpServer {
             None if self.receivers.len() == STREAMS => return,
             None => self.accept(cx, local, from),
         };
+        let clock = cx.stack.wall_clock(cx.now());
         let receiver = &mut self.receivers[index];
-        receiver.note(cx.now(), sent, number.abs(), data.len());
+        receiver.last = cx.now();
+        receiver.note(clock, sent, number.abs(), data.len());
         if number < 0 {
             let line = self.end(cx, index);
             let receiver = self.receivers.remove(index);
@@ -141,11 +143,11 @@ impl UdpServer {
 }
 
 impl Receiver {
-    fn note(&mut self, now: SimTime, sent: SimTime, number: i64, bytes: usize) {
-        self.last = now;
+    /// A datagram that has arrived when the host's clock shows `clock`.
+    fn note(&mut self, clock: SimTime, sent: SimTime, number: i64, bytes: usize) {
         self.stream.meter.add(bytes);
         self.stream.meter.number(number);
-        let transit = now.as_nanos().wrapping_sub(sent.as_nanos()).cast_signed();
+        let transit = clock.as_nanos().wrapping_sub(sent.as_nanos()).cast_signed();
         if let Some(before) = self.transit_ns.replace(transit) {
             let change = (transit.wrapping_sub(before)).unsigned_abs() as f64;
             self.jitter_ns += (change - self.jitter_ns) / 16.0;

@@ -16,9 +16,9 @@ const VERSION_1: u32 = 0x8000_0000;
 /// Bytes of a report, as iperf 2.1 sends it.
 pub(super) const REPORT: usize = 128;
 
-/// The head of a datagram sent at `now`; a negative number closes the stream.
-pub(super) fn head(number: i64, now: SimTime) -> [u8; MIN_LENGTH] {
-    let nanos = now.as_nanos();
+/// The head of a datagram sent when the host's clock shows `clock`; a negative number closes the stream.
+pub(super) fn head(number: i64, clock: SimTime) -> [u8; MIN_LENGTH] {
+    let nanos = clock.as_nanos();
     let words = [number as u32, (nanos / 1_000_000_000) as u32, (nanos / 1_000 % 1_000_000) as u32];
     let mut head = [0; MIN_LENGTH];
     for (place, word) in head.as_chunks_mut::<4>().0.iter_mut().zip(words) {

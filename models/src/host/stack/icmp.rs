@@ -77,7 +77,13 @@ impl Stack {
                 self.send_echo_reply(io, packet);
                 false
             }
-            _ => true,
+            [kind, code, ..] => {
+                if [kind, code] == if v6 { [&2, &0] } else { [&3, &4] } {
+                    self.learn_path_mtu(io.now, message);
+                }
+                true
+            }
+            _ => false,
         }
     }
 

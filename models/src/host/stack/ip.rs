@@ -11,7 +11,7 @@ use super::packet::{
     Header, ICMP, ICMPV6, Packet, TCP, UDP, checksum, decrement_hop_limit, transport_checksum,
     write_packet,
 };
-use super::{HOP_LIMIT, Hop, Io, LOOPBACK_DELAY, LOOPBACK_PACKETS, Stack};
+use super::{HOP_LIMIT, Hop, Io, LOOPBACK_DELAY, LOOPBACK_PACKETS, Stack, is_syn};
 use crate::host::tcp::Tcp;
 
 /// Why a packet was not sent.
@@ -80,8 +80,10 @@ impl Stack {
         let packet = Packet::parse(&bytes)?;
         match packet.protocol {
             TCP => {
+                // What the peer announces, but no more than reaches it.
+                let clamp = is_syn(&packet).then(|| self.segment_bytes(io.now, packet.source));
                 let tcp = self.tcp.take().unwrap_or_else(|| Box::new(Tcp::new(self)));
-                self.tcp.insert(tcp).receive(io.now, &packet);
+                self.tcp.insert(tcp).receive(io.now, &packet, clamp);
                 None
             }
             ICMP | ICMPV6 if !self.handle_icmp(io, number, &packet) => None,
@@ -146,7 +148,7 @@ impl Stack {
         bytes.clear();
         bytes.extend_from_slice(packet.bytes);
         decrement_hop_limit(&mut bytes);
-        self.transmit_packet(io, hop, &bytes);
+        self.transmit_packet(io, hop, &bytes, mtu);
         self.scratch = bytes;
     }
 
@@ -224,6 +226,11 @@ impl Stack {
         }
         let hop = self.route(destination).ok_or(SendError::Unreachable)?;
         let mtu = self.interfaces[hop.interface].mtu as usize;
+        let mtu = self.paths.mtu(io.now, destination, mtu);
+        if packet.len() > mtu && parsed.protocol == TCP && self.send_divided(io, hop, &parsed, mtu)
+        {
+            return Ok(());
+        }
         if packet.len() > mtu && destination.is_ipv6() {
             self.fragment_v6(io, hop, packet, mtu);
             return Ok(());
@@ -231,13 +238,12 @@ impl Stack {
         if packet.len() > mtu && parsed.dont_fragment {
             return Err(SendError::TooLong);
         }
-        self.transmit_packet(io, hop, packet);
+        self.transmit_packet(io, hop, packet, mtu);
         Ok(())
     }
 
-    /// Puts a packet on the link, in fragments if IPv4 needs and allows it.
-    fn transmit_packet(&mut self, io: &mut Io<'_>, hop: Hop, packet: &[u8]) {
-        let mtu = self.interfaces[hop.interface].mtu as usize;
+    /// Puts a packet on the link, in fragments of at most `mtu` bytes if IPv4 needs and allows it.
+    fn transmit_packet(&mut self, io: &mut Io<'_>, hop: Hop, packet: &[u8], mtu: usize) {
         if packet.len() <= mtu {
             self.send_to_link(io, hop, &[packet]);
             return;
@@ -290,7 +296,7 @@ impl Stack {
         }
     }
 
-    fn send_to_link(&mut self, io: &mut Io<'_>, hop: Hop, packet: &[&[u8]]) {
+    pub(super) fn send_to_link(&mut self, io: &mut Io<'_>, hop: Hop, packet: &[&[u8]]) {
         match hop.next {
             IpAddr::V4(v4) => {
                 let group = if v4.is_broadcast() || self.is_broadcast(hop.interface, v4) {

@@ -19,7 +19,9 @@ mod ip;
 mod link;
 mod neighbour;
 pub(crate) mod packet;
+mod path;
 mod reassembly;
+mod segment;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -36,7 +38,9 @@ use crate::{DeviceId, Frame, FramePool};
 pub(crate) use icmp::{Unreachable, echo_reply, error_text, original};
 pub(crate) use ip::{SendError, Sending};
 use neighbour::Neighbours;
+use path::Paths;
 use reassembly::Reassembly;
+pub(crate) use segment::{clamp_segment_size, is_syn};
 
 /// What packets to the host's own addresses take. Greater than zero so that a program that talks
 /// to itself does not stop time; about what a kernel needs.
@@ -78,6 +82,9 @@ pub(crate) struct Stack {
     neighbours: Neighbours,
     loopback: VecDeque<(SimTime, Vec<u8>)>,
     reassembly: Reassembly,
+    paths: Paths,
+    /// What the wall clock shows at the network's time zero, since 1970.
+    epoch: SimTime,
     /// Made with the first TCP segment or socket.
     pub(crate) tcp: Option<Box<Tcp>>,
     /// The packet being written.
@@ -172,6 +179,8 @@ impl Stack {
             neighbours: Neighbours::default(),
             loopback: VecDeque::new(),
             reassembly: Reassembly::default(),
+            paths: Paths::default(),
+            epoch: config.epoch,
             tcp: None,
             scratch: Vec::new(),
             id: 0,
@@ -354,6 +363,11 @@ impl Stack {
         };
         self.ephemeral = FIRST + offset;
         self.ephemeral
+    }
+
+    /// What the host's clock shows, since 1970.
+    pub(crate) fn wall_clock(&self, now: SimTime) -> SimTime {
+        self.epoch.saturating_add(now)
     }
 
     /// The first number of the host's stream for a purpose.
