@@ -15,13 +15,13 @@
 mod changes;
 mod devices;
 mod link;
+mod livelock;
 mod parameters;
 
 use std::collections::{VecDeque, vec_deque};
 use std::fmt;
 
 use tapestry_core::{EventQueue, Position, SimTime, Streams};
-use thiserror::Error;
 
 use crate::bridge::Bridge;
 use crate::counters::Counters;
@@ -35,6 +35,8 @@ pub use devices::CommandError;
 use devices::Hosting;
 use link::HEADER_BYTES;
 pub(crate) use link::{Channel, Link};
+pub use livelock::Livelock;
+use livelock::Watch;
 pub use parameters::{DirectionChange, LinkChange, SetLinkError};
 
 /// Links joined by in-process devices, with ports to the outside.
@@ -53,6 +55,8 @@ pub struct Network {
     /// Behind all events that have run or would have, had they been scheduled.
     position: Position,
     events: u64,
+    /// How fast time passes.
+    watch: Watch,
     /// Where impairments draw from.
     streams: Streams,
 }
@@ -66,21 +70,6 @@ pub struct Transmit {
     pub frame: Frame,
     /// When it should leave.
     pub due: SimTime,
-}
-
-/// Too many events without time advancing.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "more than {limit} events at {at}, the next one {place}; look for a loop of bridges \
-     or hubs over links without rate and delay"
-)]
-pub struct Livelock {
-    /// The instant.
-    pub at: SimTime,
-    /// Where the next event is: on which link, or in which node.
-    pub place: String,
-    /// Events allowed at one instant.
-    pub limit: u64,
 }
 
 #[derive(Debug)]
@@ -125,11 +114,6 @@ impl Network {
     /// The most events that one call of [`handle_timeout`](Self::handle_timeout) runs, so that a
     /// worker under overload still gets to its ports; a few tenths of a millisecond.
     pub const EVENTS_PER_CALL: usize = 4_096;
-    /// Events at one instant after which time counts as standing still: this many, and more with
-    /// every station, since in a large network much may happen at once.
-    const LIVELOCK_EVENTS: u64 = 1_000_000;
-    const LIVELOCK_EVENTS_PER_STATION: u64 = 10_000;
-
     pub(crate) fn new(
         links: Vec<Link>,
         stations: Vec<Station>,
@@ -151,6 +135,7 @@ impl Network {
             trace: None,
             now: SimTime::ZERO,
             events: 0,
+            watch: Watch::default(),
             streams,
         };
         for device in 0..this.devices.len() as u32 {
@@ -191,22 +176,13 @@ impl Network {
         }
     }
 
-    /// Runs all events due by `until`, for virtual time; gives up where time stands still.
+    /// Runs all events due by `until`, for virtual time; gives up where time stands still, or all
+    /// but stands still: see [`Livelock`].
     pub fn run_until(&mut self, until: SimTime) -> Result<(), Livelock> {
-        let mut instant = SimTime::ZERO;
-        let limit =
-            Self::LIVELOCK_EVENTS + Self::LIVELOCK_EVENTS_PER_STATION * self.stations.len() as u64;
-        let mut left = limit;
         while let Some((at, event)) = self.pop_due(until) {
-            if at != instant {
-                instant = at;
-                left = limit;
+            if self.watch.count(at) {
+                self.check_progress(at, &event)?;
             }
-            if left == 0 {
-                let place = self.place_of(&event);
-                return Err(Livelock { at, place, limit });
-            }
-            left -= 1;
             self.now = self.now.max(at);
             self.dispatch(at, event);
         }

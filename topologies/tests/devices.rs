@@ -87,6 +87,11 @@ fn wrong_frames_are_named() {
             "65550B: the frame has 65550 bytes; expected 14 (a header) to 65549 bytes",
         ),
         (
+            "{ size: 1515B }",
+            "1515B: the frame has 1515 bytes; expected at most 1514: a header and the link's MTU \
+             of 1500",
+        ),
+        (
             "{ at: 1s }",
             "{ at: 1s }: the frame has neither `hex` nor `size`; expected its bytes as `hex: …`, \
              or its length as `size: 60B`",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tapestry_core::SimTime;
 use tapestry_models::{
     BridgeConfig, Frame, HostBridge, HostConfig, HostInterface, HostRoute, InvalidPrefix,
     IpNetwork, LinkConfig, Schedule, SpanningTreeConfig,
@@ -107,6 +108,8 @@ fn host(node: &Node, names: Names) -> HostConfig {
         routes: routes.collect(),
         forwarding: node.forwarding,
         names,
+        // The data plane sets it in real time.
+        epoch: SimTime::ZERO,
     }
 }
 

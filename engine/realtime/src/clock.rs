@@ -24,7 +24,7 @@ impl WallClock {
     }
 
     /// What the date was when this clock read zero, since 1970.
-    pub(crate) fn epoch(&self) -> SimTime {
+    pub(crate) fn epoch(self) -> SimTime {
         let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let nanos = u64::try_from(date.as_nanos()).unwrap_or(u64::MAX);
         SimTime::from_nanos(nanos.saturating_sub(self.now().as_nanos()))

@@ -20,6 +20,8 @@ use crate::tree::Yaml;
 const HEADER_BYTES: usize = 14;
 /// Header and the largest payload that a link may carry.
 const LONGEST_BYTES: usize = HEADER_BYTES + 65_535;
+/// A VLAN tag (IEEE 802.1Q).
+const VLAN_TAG_BYTES: usize = 4;
 /// A type for experiments of one's own (IEEE 802, local experimental ethertype 1).
 const ETHERTYPE: u16 = 0x88b5;
 /// Larger captures belong to other tools, and would make a manifest of twice their size.
@@ -50,13 +52,15 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, drafts: &mut Drafts<'_>) {
 }
 
 fn source(reader: &mut Reader<'_>, draft: &Draft<'_>) -> Source {
-    let own = draft.node.interfaces.first().map_or(MacAddr([0; 6]), |interface| interface.mac);
+    let interface = draft.node.interfaces.first();
+    let own = interface.map_or(MacAddr([0; 6]), |interface| interface.mac);
+    let mtu = interface.map(|interface| interface.mtu);
     let described = draft.applicable("frames");
     let items = described.and_then(Yaml::list).unwrap_or_default();
     let mut frames: Vec<SourceFrame> =
-        items.iter().filter_map(|item| frame(reader, item, own)).collect();
+        items.iter().filter_map(|item| frame(reader, item, own, mtu)).collect();
     let capture = draft.applicable("pcap");
-    frames.extend(capture.and_then(|yaml| captured(reader, yaml)).unwrap_or_default());
+    frames.extend(capture.and_then(|yaml| captured(reader, yaml, mtu)).unwrap_or_default());
     let count = frames.iter().fold(0_u64, |count, frame| count.saturating_add(frame.count));
     if count > MAX_SOURCE_FRAMES {
         let span = described.or(capture).map_or(draft.span, |yaml| yaml.span);
@@ -71,7 +75,18 @@ fn too_many(reader: &mut Reader<'_>, span: Span, count: u64) {
     reader.problems.add(span, wrong.expected(expected));
 }
 
-fn frame(reader: &mut Reader<'_>, yaml: &Yaml, own: MacAddr) -> Option<SourceFrame> {
+/// The longest frame that a link with this MTU carries: neither its header nor a VLAN tag counts.
+fn longest(mtu: u32, bytes: &[u8]) -> usize {
+    let tagged = bytes.get(12..14) == Some(&[0x81, 0x00]);
+    mtu as usize + HEADER_BYTES + if tagged { VLAN_TAG_BYTES } else { 0 }
+}
+
+fn frame(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    own: MacAddr,
+    mtu: Option<u32>,
+) -> Option<SourceFrame> {
     yaml.map()?;
     let time = |reader: &mut Reader<'_>, key: &str| match yaml.get(key) {
         Some(yaml) => reader.parsed::<SimTime>(yaml, Scalar::Time, key),
@@ -97,6 +112,18 @@ fn frame(reader: &mut Reader<'_>, yaml: &Yaml, own: MacAddr) -> Option<SourceFra
             None
         }
     };
+    let written = yaml.get("size").or(yaml.get("hex")).map_or(yaml.span, |yaml| yaml.span);
+    if let (Some(FrameBytes(bytes)), Some(mtu)) = (&bytes, mtu)
+        && bytes.len() > longest(mtu, bytes)
+    {
+        let wrong = report(format!("the frame has {} bytes", bytes.len()));
+        let expected = format!(
+            "expected at most {}: a header and the link's MTU of {mtu}",
+            longest(mtu, bytes)
+        );
+        let help = "give the link a larger `mtu`, or send a shorter frame";
+        reader.problems.add(written, wrong.expected(expected).help(help));
+    }
     let count = count.unwrap_or(1);
     Some(SourceFrame { at: at?, every: every?, count, bytes: bytes? })
 }
@@ -159,7 +186,7 @@ fn check_length(reader: &mut Reader<'_>, span: Span, bytes: u64) -> Option<usize
 }
 
 /// The frames of a capture, each as long behind the first as there.
-fn captured(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<SourceFrame>> {
+fn captured(reader: &mut Reader<'_>, yaml: &Yaml, mtu: Option<u32>) -> Option<Vec<SourceFrame>> {
     let written = reader.text(yaml)?;
     let base = &reader.problems.sources.file(yaml.span.file).dir;
     let path = base.join(Path::new(&written));
@@ -177,6 +204,18 @@ fn captured(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<SourceFrame>> {
             return None;
         }
     };
+    let fits = |bytes: &[u8]| mtu.is_none_or(|mtu| bytes.len() <= longest(mtu, bytes));
+    if let Some(at) = frames.iter().position(|(_, bytes)| !fits(bytes)) {
+        let (number, bytes) = (at + 1, frames[at].1.len());
+        let wrong = report(format!("frame {number} of `{}` has {bytes} bytes", path.display()));
+        let mtu = mtu.unwrap_or_default();
+        let expected = format!(
+            "expected at most {}: a header and the link's MTU of {mtu}",
+            longest(mtu, &frames[at].1)
+        );
+        let help = "give the link a larger `mtu`, or leave the frame out of the capture";
+        reader.problems.add(yaml.span, wrong.expected(expected).help(help));
+    }
     let frame =
         |(at, bytes)| SourceFrame { at, every: SimTime::ZERO, count: 1, bytes: FrameBytes(bytes) };
     Some(frames.into_iter().map(frame).collect())

@@ -156,14 +156,19 @@ async fn body(
     known: &Mutex<Known>,
     agenda: &Agenda,
 ) {
-    known.lock().ready_seconds = Some(events.seconds());
     let mut tasks = VirtualTasks::new(simulation, topology, dir.path());
-    if let Err(error) = tasks.init().await {
+    let failed = tasks.init().await;
+    if !failed.is_empty() {
         let mut known = known.lock();
-        known.errors.push(error);
+        for (index, error) in failed {
+            let node = topology.nodes[index].name.clone();
+            events.emit(&Event::NodeFailed { node, error: error.clone() });
+            known.errors.push(error);
+        }
         known.tasks.extend(topology.tasks.iter().map(|task| TaskReport::not_run(&task.name)));
         return;
     }
+    known.lock().ready_seconds = Some(events.seconds());
     tasks.start_sources();
     events.emit(&Event::LabReady { seconds: events.time().elapsed().as_secs_f64() });
     course::tasks(topology, tasks, events, known, agenda).await;

@@ -115,30 +115,38 @@ impl<'a> VirtualTasks<'a> {
         self.simulation.start_sources();
     }
 
-    /// Runs the nodes' `init:` commands, one after another; a sentence for the first that fails.
-    pub(super) async fn init(&mut self) -> Result<(), String> {
-        for (index, node) in self.topology.nodes.iter().enumerate() {
-            for text in &node.init {
-                let what = format!("node {}: init command `{text}`", node.name);
-                let options = RunOptions::default();
-                let output = Collector::new(options.output_limit, None)
-                    .map_err(|error| format!("{what}: {error}"))?;
-                let id = self.simulation.start(index, text, output, false);
-                let id = id.map_err(|error| format!("{what}: {error}"))?;
-                let limit = SimTime::from(options.timeout);
-                let deadline = self.simulation.now().saturating_add(limit);
-                self.wait(&[id], deadline).await;
-                let Some(process) = self.simulation.take(id) else { continue };
-                let said = process.output.finish().to_text();
-                match process.ended {
-                    Some((_, 0)) => {}
-                    Some((_, status)) => {
-                        return Err(format!(
-                            "{what} failed with status {status}; it said:\n{said}"
-                        ));
-                    }
-                    None => return Err(format!("{what} took longer than {limit}")),
+    /// Runs the nodes' `init:` commands, one after another; a sentence for the first of each node
+    /// that fails, which is its last.
+    pub(super) async fn init(&mut self) -> Vec<(NodeIndex, String)> {
+        let mut failed = Vec::new();
+        for index in 0..self.topology.nodes.len() {
+            if let Err(error) = self.init_node(index).await {
+                failed.push((index, error));
+            }
+        }
+        failed
+    }
+
+    async fn init_node(&mut self, index: NodeIndex) -> Result<(), String> {
+        let node = &self.topology.nodes[index];
+        for text in &node.init {
+            let what = format!("node {}: init command `{text}`", node.name);
+            let options = RunOptions::default();
+            let output = Collector::new(options.output_limit, None)
+                .map_err(|error| format!("{what}: {error}"))?;
+            let id = self.simulation.start(index, text, output, false);
+            let id = id.map_err(|error| format!("{what}: {error}"))?;
+            let limit = SimTime::from(options.timeout);
+            let deadline = self.simulation.now().saturating_add(limit);
+            self.wait(&[id], deadline).await;
+            let Some(process) = self.simulation.take(id) else { continue };
+            let said = process.output.finish().to_text();
+            match process.ended {
+                Some((_, 0)) => {}
+                Some((_, status)) => {
+                    return Err(format!("{what} failed with status {status}; it said:\n{said}"));
                 }
+                None => return Err(format!("{what} took longer than {limit}")),
             }
         }
         Ok(())

@@ -228,13 +228,15 @@ fn bytes(text: &str) -> Option<u64> {
 /// and in rates alike, as in iperf 2.1.
 fn number(text: &str) -> Option<f64> {
     let (last, letter) = text.char_indices().last()?;
-    let (digits, factor) = match "kmgt".find(letter.to_ascii_lowercase()) {
-        Some(power) => {
-            let kilo = if letter.is_ascii_uppercase() { 1_024.0_f64 } else { 1_000.0 };
-            (&text[..last], kilo.powi(power as i32 + 1))
-        }
-        None => (text, 1.0),
+    let power = match letter.to_ascii_lowercase() {
+        'k' => 1,
+        'm' => 2,
+        'g' => 3,
+        't' => 4,
+        _ => 0,
     };
+    let kilo = if letter.is_ascii_uppercase() { 1_024.0_f64 } else { 1_000.0 };
+    let (digits, factor) = if power > 0 { (&text[..last], kilo.powi(power)) } else { (text, 1.0) };
     let number = digits.parse::<f64>().ok()? * factor;
     (0.0..=1e15).contains(&number).then_some(number)
 }
