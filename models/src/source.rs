@@ -11,7 +11,6 @@
 //!
 //! Reference: ns-3 `OnOffApplication`, `PacketSink`, `TrafficTraceClient`.
 
-use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 
 use tapestry_core::SimTime;
@@ -49,17 +48,14 @@ impl Schedule {
 #[derive(Debug)]
 pub struct Source {
     name: String,
-    schedule: Pending,
+    /// Listed frames are sorted, an interval is not zero.
+    schedule: Schedule,
+    /// How many frames of the schedule are behind it.
+    position: u64,
     /// What its instants count from; unknown until it is started.
     since: Option<SimTime>,
     sent: Count,
     received: Count,
-}
-
-#[derive(Debug)]
-enum Pending {
-    Listed(VecDeque<(SimTime, Frame)>),
-    Periodic { next: SimTime, interval: SimTime, left: u64, frame: Frame },
 }
 
 impl Source {
@@ -68,14 +64,15 @@ impl Source {
             Schedule::Listed(mut frames) => {
                 // Stable: frames of one instant keep their order.
                 frames.sort_by_key(|&(at, _)| at);
-                Pending::Listed(frames.into())
+                Schedule::Listed(frames)
             }
             Schedule::Periodic { start, interval, count, frame } => {
                 let interval = interval.max(SimTime::from_nanos(1));
-                Pending::Periodic { next: start, interval, left: count, frame }
+                Schedule::Periodic { start, interval, count, frame }
             }
         };
-        Self { name, schedule, since: None, sent: Count::default(), received: Count::default() }
+        let (sent, received) = (Count::default(), Count::default());
+        Self { name, schedule, position: 0, since: None, sent, received }
     }
 
     /// The node's name.
@@ -100,6 +97,25 @@ impl Source {
         first
     }
 
+    /// Goes on after it stood still: what should have been sent before `now` is not.
+    pub(crate) fn resume(&mut self, now: SimTime) {
+        let Some(passed) = self.since.map(|since| now.saturating_sub(since)) else { return };
+        let behind = match &self.schedule {
+            Schedule::Listed(frames) => frames.partition_point(|&(at, _)| at < passed) as u64,
+            Schedule::Periodic { start, interval, count, .. } => {
+                let passed = passed.saturating_sub(*start).as_nanos();
+                passed.div_ceil(interval.as_nanos()).min(*count)
+            }
+        };
+        self.position = self.position.max(behind);
+    }
+
+    /// Begins again with the first frame of its schedule, whose instants count from `now`.
+    pub(crate) fn restart(&mut self, now: SimTime) {
+        self.position = 0;
+        self.since = Some(now);
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<SimTime> {
         self.since?.checked_add(self.next()?)
     }
@@ -107,9 +123,14 @@ impl Source {
     /// When the next frame leaves, from the start.
     fn next(&self) -> Option<SimTime> {
         match &self.schedule {
-            Pending::Listed(frames) => frames.front().map(|&(at, _)| at),
-            Pending::Periodic { left: 0, .. } => None,
-            Pending::Periodic { next, .. } => Some(*next),
+            Schedule::Listed(frames) => {
+                frames.get(usize::try_from(self.position).ok()?).map(|&(at, _)| at)
+            }
+            Schedule::Periodic { start, interval, count, .. } => {
+                let passed = interval.as_nanos().checked_mul(self.position)?;
+                let next = start.checked_add(SimTime::from_nanos(passed));
+                next.filter(|_| self.position < *count)
+            }
         }
     }
 
@@ -122,17 +143,11 @@ impl Source {
         if self.poll_timeout()? > now {
             return None;
         }
-        let frame = match &mut self.schedule {
-            Pending::Listed(frames) => frames.pop_front()?.1,
-            Pending::Periodic { next, interval, left, frame } => {
-                *left -= 1;
-                match next.checked_add(*interval) {
-                    Some(at) => *next = at,
-                    None => *left = 0,
-                }
-                frame.clone()
-            }
+        let frame = match &self.schedule {
+            Schedule::Listed(frames) => frames.get(usize::try_from(self.position).ok()?)?.1.clone(),
+            Schedule::Periodic { frame, .. } => frame.clone(),
         };
+        self.position += 1;
         self.sent.add(frame.len());
         Some(frame)
     }

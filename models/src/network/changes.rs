@@ -66,6 +66,9 @@ impl Network {
             (DeviceChange::Pause, Power::On) => this.power = Power::Paused,
             (DeviceChange::Resume, Power::Paused) => {
                 this.power = Power::On;
+                if let DeviceKind::Source(source) = &mut this.kind {
+                    source.resume(now);
+                }
                 self.with_host(now, device, Host::start_waiting);
             }
             (DeviceChange::Kill, _) => {
@@ -75,7 +78,7 @@ impl Network {
             (DeviceChange::Restart, _) => self.restart(now, device),
             (DeviceChange::Pause | DeviceChange::Resume, _) => {}
         }
-        self.set_device_timer(device);
+        self.set_device_timer_from(now, device);
         true
     }
 
@@ -86,8 +89,10 @@ impl Network {
         });
         let this = &mut self.devices[device.0 as usize];
         this.power = Power::On;
-        if let DeviceKind::Bridge(bridge) = &mut this.kind {
-            bridge.reset(now);
+        match &mut this.kind {
+            DeviceKind::Bridge(bridge) => bridge.reset(now),
+            DeviceKind::Source(source) => source.restart(now),
+            DeviceKind::Host(_) | DeviceKind::Hub => {}
         }
         let stations = this.stations.clone();
         for (port, station) in (0..).zip(stations) {

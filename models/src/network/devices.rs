@@ -198,6 +198,11 @@ impl Network {
 
     /// Notes when a device wants to be called next.
     pub(super) fn set_device_timer(&mut self, device: DeviceId) {
+        self.set_device_timer_from(SimTime::ZERO, device);
+    }
+
+    /// The same for one that may have stood still until `now`: what was due before is due now.
+    pub(super) fn set_device_timer_from(&mut self, now: SimTime, device: DeviceId) {
         let index = device.0 as usize;
         let Device { kind, power, .. } = &self.devices[index];
         let due = match kind {
@@ -207,7 +212,7 @@ impl Network {
             DeviceKind::Bridge(bridge) => bridge.poll_timeout(),
             DeviceKind::Hub => None,
         };
-        let due = due.map(|due| due.max(self.queue.last().time()));
+        let due = due.map(|due| due.max(now).max(self.queue.last().time()));
         let timer = &mut self.hosting.timers[index];
         if timer.map(|(at, _)| at) != due {
             if let Some((_, key)) = timer.take() {

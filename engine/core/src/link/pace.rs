@@ -48,17 +48,18 @@ impl Framing {
         Self { overhead_bytes, min_wire_bytes, cell_bytes: 0, cell_overhead_bytes: 0 }
     }
 
-    /// Bytes that a frame of `len` bytes occupies on the wire.
+    /// Bytes that a frame of `len` bytes occupies on the wire: at least one, and one a cell, so that
+    /// no overhead, however negative, makes a rate unlimited.
     pub fn wire_bytes(self, len: usize) -> u64 {
         let bytes = (len as u64)
             .saturating_add_signed(self.overhead_bytes.into())
-            .max(self.min_wire_bytes.into());
+            .max(self.min_wire_bytes.max(1).into());
         if self.cell_bytes == 0 {
             return bytes;
         }
         let cell =
             u64::from(self.cell_bytes).saturating_add_signed(self.cell_overhead_bytes.into());
-        bytes.div_ceil(self.cell_bytes.into()) * cell
+        bytes.div_ceil(self.cell_bytes.into()) * cell.max(1)
     }
 }
 

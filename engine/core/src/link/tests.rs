@@ -22,7 +22,9 @@ fn bytes_on_the_wire_follow_netem_and_ethernet() {
     // 1,514 + 18 = 1,532 bytes are 31.9 payloads of 48.
     assert_eq!(Framing::ATM.wire_bytes(1_514), 32 * 53);
     let headerless = Framing { overhead_bytes: -14, ..Framing::NONE };
-    assert_eq!([10, 1_514].map(|len| headerless.wire_bytes(len)), [0, 1_500]);
+    assert_eq!([10, 1_514].map(|len| headerless.wire_bytes(len)), [1, 1_500]);
+    let negative = Framing { cell_bytes: 48, cell_overhead_bytes: -48, ..Framing::NONE };
+    assert_eq!(negative.wire_bytes(96), 2);
 }
 
 #[test]
