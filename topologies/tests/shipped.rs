@@ -85,10 +85,10 @@ fn the_chain_works_for_any_length_and_kind() {
                 );
             }
             assert_eq!(
-                topology.tasks[1].commands[0].text,
+                topology.tasks[2].commands[0].text,
                 "iperf -c 10.0.0.2 -u -l 1470 -b 2000pps -t 5"
             );
-            assert_eq!(topology.tasks[0].commands[0].node, count - 1);
+            assert_eq!(topology.tasks[1].commands[0].node, count - 1);
         }
     }
     let none = load(
@@ -103,7 +103,7 @@ fn the_chain_works_for_any_length_and_kind() {
 fn the_chains_metrics_read_iperf() {
     let value = |topology: &Topology, metric: &str, output: &str| -> Option<f64> {
         let tapestry_topologies::Take::Regex { pattern, .. } =
-            &topology.tasks[1].metrics[metric].take
+            &topology.tasks[2].metrics[metric].take
         else {
             panic!("{metric} is a pattern")
         };
@@ -124,7 +124,7 @@ fn the_chains_metrics_read_iperf() {
     assert_eq!(value(&topology, "server_seconds", lossy), Some(1.0));
     for metric in ["server_total", "server_lost", "server_seconds"] {
         assert_eq!(value(&topology, metric, silent), None);
-        assert!(topology.tasks[1].metrics[metric].default.is_some(), "a silent server is no error");
+        assert!(topology.tasks[2].metrics[metric].default.is_some(), "a silent server is no error");
     }
 }
 
