@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TAPESTRY := target/release/tapestry
 
-.PHONY: help demo test build image deps lint doc bench bench-guests bench-peers bench-overload \
+.PHONY: help demo test regression build image deps lint doc bench bench-guests bench-peers bench-overload \
         bench-capture bench-accuracy bench-everything bench-repeat bench-campaigns figures figures-smoke clean
 
 help: ## Show this list
@@ -18,6 +18,11 @@ test: deps ## Check formatting and lints, then run every test (virtual machines 
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) run --quiet -- image build
 	$(CARGO) test --workspace
+
+regression: build ## Run the regression suite: real routing, DHCP and web daemons (4 minutes and more; virtual machines, too)
+	$(TAPESTRY) image build --name routers --package bird2
+	$(TAPESTRY) test topologies/regression '!qemu'
+	$(TAPESTRY) test topologies/regression qemu
 
 build: deps ## Build the release binary
 	$(CARGO) build --release

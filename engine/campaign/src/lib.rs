@@ -2,8 +2,7 @@
 //!
 //! Purpose: one run is an anecdote. A [`campaign::Campaign`] makes all runs of a plan, each in a lab
 //! of its own, keeps what came of them in a [`store::Store`] that survives being killed at any moment,
-//! and [`report`] says what they show, with intervals. [`execution`] runs one topology with parameters
-//! and reads what came out; whatever runs many topologies can use it.
+//! and [`report`] says what they show, with intervals.
 //!
 //! Assumes the topology files stay as they are while a campaign lasts; a resumed campaign checks that.
 //! Not modelled: runs on several machines.
@@ -16,7 +15,6 @@
 pub mod campaign;
 pub mod capacity;
 pub mod design;
-pub mod execution;
 pub mod export;
 pub mod report;
 pub mod runner;

@@ -23,9 +23,9 @@ use tokio::sync::mpsc;
 
 use crate::campaign::{Campaign, CampaignError, RUNS};
 use crate::design::{self, Purpose};
-use crate::execution::{Ended, Ending, Request, run_process, simulate};
 use crate::schedule::{Job, Outcome, Schedule};
 use crate::store::{Record, State, Store, StoreError};
+use tapestry_lab::execution::{Ended, Ending, Request, run_process, simulate};
 
 /// How a campaign is run.
 #[derive(Debug, Clone)]

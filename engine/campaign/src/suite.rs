@@ -15,15 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tapestry_lab::execution::{Ended, Ending, Request, natural_time, run_process, simulate};
+use tapestry_lab::failure;
 use tapestry_lab::results::Outcome;
 use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::{NodeKind, Topology};
 use tapestry_topologies::{Diagnostics, load};
 
 use crate::capacity::GUESTS_PER_CORE;
-use crate::execution::{Ended, Ending, Request, run_process, simulate};
 
-pub mod failure;
 pub mod formats;
 
 /// A topology file that is a test.
@@ -135,16 +135,6 @@ fn matches(name: &str, filters: &[String]) -> bool {
         filters.iter().partition(|filter| filter.starts_with('!'));
     without.iter().all(|filter| !name.contains(&filter[1..]))
         && (with.is_empty() || with.iter().any(|filter| name.contains(filter.as_str())))
-}
-
-/// Virtual time where all nodes are in-process.
-fn natural_time(topology: &Topology) -> Time {
-    let external = |kind: &NodeKind| matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns);
-    if topology.nodes.iter().any(|node| external(&node.kind)) {
-        Time::Realtime
-    } else {
-        Time::Virtual
-    }
 }
 
 /// How scenarios are run.
@@ -339,7 +329,7 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
             let _ = fs::remove_dir_all(&directory);
         }
     } else {
-        tested.report = failure::report(scenario, &ended, &directory, settings);
+        tested.report = failure::report(&scenario.topology, scenario.time, &request, &ended);
     }
     tested.directory = directory.is_dir().then_some(directory);
     tested

@@ -15,6 +15,8 @@ pub mod control;
 mod course;
 pub mod doctor;
 pub mod event;
+pub mod execution;
+pub mod failure;
 pub mod forwarder;
 pub mod host;
 mod host_shell;

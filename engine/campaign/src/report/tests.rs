@@ -5,8 +5,8 @@ use tapestry_topologies::plan::Design;
 use super::*;
 use crate::design::tests::{list, plan};
 use crate::design::{self, Purpose};
-use crate::execution::{Ended, Ending};
 use crate::store::{Record, State};
+use tapestry_lab::execution::{Ended, Ending};
 
 /// A campaign of two factors, made up: `rtt` grows with `a`, `flat` never changes.
 fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {

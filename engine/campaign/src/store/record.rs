@@ -9,7 +9,7 @@ use tapestry_lab::verdict::Trust;
 
 use super::{Store, StoreError, error, json as to_text};
 use crate::design::Purpose;
-use crate::execution::{Ended, Ending};
+use tapestry_lab::execution::{Ended, Ending};
 
 /// What a run is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use tapestry_topologies::plan::Design;
 
 use super::*;
 use crate::design::{self, Purpose, tests::list, tests::plan};
-use crate::execution::{Ended, Ending};
+use tapestry_lab::execution::{Ended, Ending};
 
 fn new(directory: &Path) -> Store {
     let plan = plan(&[("a", list(&[1, 2]))], Design::FullFactorial);

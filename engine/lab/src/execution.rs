@@ -19,13 +19,15 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tapestry_lab::event::Silent;
-use tapestry_lab::lab::{CaptureTarget, Captures, LabOptions};
-use tapestry_lab::results::{Outcome, Results};
-use tapestry_lab::run::RunSpec;
-use tapestry_lab::rundir::RunDir;
-use tapestry_lab::virtual_time;
 use tapestry_topologies::plan::Time;
+use tapestry_topologies::resolved::{NodeKind, Topology};
+
+use crate::event::Silent;
+use crate::lab::{CaptureTarget, Captures, LabOptions};
+use crate::results::{Outcome, Results};
+use crate::run::RunSpec;
+use crate::rundir::RunDir;
+use crate::virtual_time;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -66,6 +68,16 @@ pub struct Ended {
     pub results: Option<Results>,
     /// How long it took.
     pub lasted: Duration,
+}
+
+/// Virtual time where all nodes are in-process, else real time.
+pub fn natural_time(topology: &Topology) -> Time {
+    let external = |kind: &NodeKind| matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns);
+    if topology.nodes.iter().any(|node| external(&node.kind)) {
+        Time::Realtime
+    } else {
+        Time::Virtual
+    }
 }
 
 /// The command that repeats a run, for people.

@@ -6,25 +6,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use tapestry_lab::results::{ExpectationReport, Results, TaskReport};
+use tapestry_topologies::plan::Time;
+use tapestry_topologies::resolved::Topology;
 
-use super::{Scenario, Settings};
 use crate::execution::{Ended, Ending, Request, command_line};
+use crate::results::{ExpectationReport, Results, TaskReport};
 
 /// Lines shown of each console and each command's output.
 const LINES: usize = 6;
 
-/// The report, ending in a newline.
-pub(super) fn report(
-    scenario: &Scenario,
-    ended: &Ended,
-    directory: &Path,
-    settings: &Settings,
-) -> String {
+/// The report on a run of `topology` that was asked for by `request`, ending in a newline.
+pub fn report(topology: &Topology, time: Time, request: &Request, ended: &Ended) -> String {
+    let directory = &request.directory;
     let mut out = String::new();
     match &ended.ending {
         Ending::TimedOut => {
-            let limit = settings.time_limit.as_secs_f64();
+            let limit = request.time_limit.as_secs_f64();
             let _ = writeln!(out, "took longer than {limit} s by the wall clock and was ended");
         }
         Ending::Crashed(why) => {
@@ -33,7 +30,7 @@ pub(super) fn report(
         Ending::Completed | Ending::Interrupted => {}
     }
     if let Some(results) = &ended.results {
-        of_results(&mut out, scenario, results, directory);
+        of_results(&mut out, topology, results, directory);
     }
     let captures = directory.join("captures");
     if fs::read_dir(&captures).is_ok_and(|mut files| files.next().is_some()) {
@@ -42,16 +39,8 @@ pub(super) fn report(
     if directory.is_dir() {
         let _ = writeln!(out, "details   {}", directory.display());
     }
-    let request = Request {
-        topology: scenario.file.clone(),
-        sets: settings.sets.clone(),
-        seed: settings.seed,
-        directory: directory.to_owned(),
-        time_limit: settings.time_limit,
-        snap_length: settings.snap_length,
-    };
     // The directory is taken: a run by hand has its own.
-    let mut words = command_line(&request, scenario.time);
+    let mut words = command_line(request, time);
     if let Some(out_at) = words.iter().position(|word| word == "--out") {
         words.drain(out_at..out_at + 2);
     }
@@ -59,7 +48,7 @@ pub(super) fn report(
     out
 }
 
-fn of_results(out: &mut String, scenario: &Scenario, results: &Results, directory: &Path) {
+fn of_results(out: &mut String, topology: &Topology, results: &Results, directory: &Path) {
     if !results.verdict.reasons.is_empty() {
         let (state, reasons) = (results.verdict.state.as_str(), &results.verdict.reasons);
         let _ = writeln!(out, "verdict   {state}: {}", reasons.join("; "));
@@ -69,7 +58,7 @@ fn of_results(out: &mut String, scenario: &Scenario, results: &Results, director
     }
     let mut tasks = BTreeSet::new();
     for expectation in results.expectations.iter().filter(|e| e.holds != Some(true)) {
-        of_expectation(out, scenario, results, expectation);
+        of_expectation(out, topology, results, expectation);
         tasks.extend(expectation.task.clone());
     }
     let failed = |task: &&TaskReport| {
@@ -93,7 +82,7 @@ fn of_results(out: &mut String, scenario: &Scenario, results: &Results, director
 /// The expectation, and the value of each name in it.
 fn of_expectation(
     out: &mut String,
-    scenario: &Scenario,
+    topology: &Topology,
     results: &Results,
     expectation: &ExpectationReport,
 ) {
@@ -106,7 +95,7 @@ fn of_expectation(
     for name in names(&expectation.expression) {
         if let Some(metric) = results.metrics.get(name) {
             let _ = writeln!(out, "          {name} = {} {}", metric.value, metric.unit);
-        } else if let Some(value) = scenario.topology.params.get(name) {
+        } else if let Some(value) = topology.params.get(name) {
             let _ = writeln!(out, "          {name} = {value}");
         }
     }
