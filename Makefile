@@ -20,7 +20,7 @@ test: deps ## Check formatting and lints, then run every test (virtual machines 
 	$(CARGO) test --workspace
 
 regression: build ## Run the regression suite: real routing, DHCP and web daemons (4 minutes and more; virtual machines, too)
-	$(TAPESTRY) image build --name routers --package bird2
+	$(TAPESTRY) image build --name routers --package bird2 --package iputils-ping
 	$(TAPESTRY) test topologies/regression '!qemu'
 	$(TAPESTRY) test topologies/regression qemu
 

@@ -70,7 +70,7 @@ pub fn scenario(file: impl Into<PathBuf>) -> Scenario {
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
     /// The topology file is wrong.
-    #[error("{0}")]
+    #[error("{}{}", .0, problems(.0))]
     Wrong(Diagnostics),
     /// There is no program to run it.
     #[error(
@@ -94,6 +94,11 @@ pub enum HarnessError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// Each problem on a line of its own.
+fn problems(wrong: &Diagnostics) -> String {
+    wrong.problems().iter().map(|problem| format!("\n  {problem}")).collect()
 }
 
 impl Scenario {
