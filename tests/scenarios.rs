@@ -155,8 +155,8 @@ fn an_interrupted_suite_ends_its_runs_and_leaves_out_the_rest() {
     let place = suite(&[("a.yaml", long), ("b.yaml", PASSES)]);
     let mut started =
         place.start(place.tapestry(&["test", "suite", "--jobs", "1", "--out", "out"]));
-    let log = place.path("out/a");
-    started.wait_for("the task", |_| common::has_event(&log, "task-started", "wait").then_some(()));
+    let out = place.path("out/a");
+    started.wait_for("the task", |_| common::has_event(&out, "task-started", "wait").then_some(()));
     started.signal(Signal::SIGINT);
     let ended = started.end().expect(130);
     says(&ended.text(), &["0 passed", "2 not run"]);

@@ -98,7 +98,9 @@ pub enum HarnessError {
 
 /// Each problem on a line of its own.
 fn problems(wrong: &Diagnostics) -> String {
-    wrong.problems().iter().map(|problem| format!("\n  {problem}")).collect()
+    let lines: Vec<String> =
+        wrong.problems().iter().map(|problem| format!("\n  {problem}")).collect();
+    lines.concat()
 }
 
 impl Scenario {
