@@ -305,3 +305,30 @@ fn small_and_mixed_mtus_need_no_discovery() {
     assert!(narrow < 907.0 && narrow > 800.0, "{narrow}");
     assert!(wide < 962.0 && wide > 907.0, "{wide}");
 }
+
+#[test]
+fn a_name_has_addresses_of_both_versions() {
+    let names = [("b".to_owned(), vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()])];
+    let mut a = host("n0", vec![interface(1, &["10.0.0.1/24", "fd00::1/64"])]);
+    a.names = std::sync::Arc::new(names.into());
+    let b = host("n1", vec![interface(2, &["10.0.0.2/24", "fd00::2/64"])]);
+    let mut lab =
+        Lab::new(vec![(LinkConfig::csma("l", 0), vec![("n0", 0), ("n1", 0)])], vec![a, b]);
+    for (command, address) in [
+        ("ping -c 1 b", "10.0.0.2"),
+        ("ping -4 -c 1 b", "10.0.0.2"),
+        ("ping -6 -c 1 b", "fd00::2"),
+        ("ping -6 -c 1 localhost", "::1"),
+    ] {
+        let (_, text) = lab.run("n0", command);
+        assert!(text.contains(&format!("({address})")) && text.contains("1 received"), "{text}");
+    }
+    let (_, routes) = lab.run(
+        "n0",
+        "ip route s dev eth0; ip r show 10.0.0.0/24; ip a s eth0; ip route show default",
+    );
+    assert_eq!(routes.matches("10.0.0.0/24 dev eth0").count(), 2, "{routes}");
+    // With a hardware address of its own it asks, and is heard of, anew.
+    let (_, text) = lab.run("n0", "ip link set eth0 address 02:aa:00:00:00:01; ping -c 1 b");
+    assert!(text.contains("1 received"), "{text}");
+}

@@ -18,20 +18,22 @@ use crate::configure::addresses_of;
 use crate::queue;
 
 /// Names that commands may use in place of addresses.
-pub(crate) type Names = Arc<BTreeMap<String, IpAddr>>;
+pub(crate) type Names = Arc<BTreeMap<String, Vec<IpAddr>>>;
 
-/// Every node that has an address, by node name and host name, with its first one.
+/// Every node that has addresses, by node name and host name, with all of them in order.
 pub(crate) fn names(topology: &Topology) -> Names {
     let mut names = BTreeMap::new();
     for node in &topology.nodes {
-        if let Some(address) = addresses_of(node).next() {
-            names.insert(node.name.clone(), address);
+        let addresses: Vec<IpAddr> = addresses_of(node).collect();
+        if !addresses.is_empty() {
+            names.insert(node.name.clone(), addresses);
         }
     }
     // A node's name goes before another's host name.
     for node in &topology.nodes {
-        if let Some(address) = addresses_of(node).next() {
-            names.entry(node.hostname.clone()).or_insert(address);
+        let addresses: Vec<IpAddr> = addresses_of(node).collect();
+        if !addresses.is_empty() {
+            names.entry(node.hostname.clone()).or_insert(addresses);
         }
     }
     Arc::new(names)

@@ -22,7 +22,7 @@ pub struct HostConfig {
     /// Whether packets for others are forwarded.
     pub forwarding: bool,
     /// Names that commands may use in place of addresses (`/etc/hosts`), shared between hosts.
-    pub names: Arc<BTreeMap<String, IpAddr>>,
+    pub names: Arc<BTreeMap<String, Vec<IpAddr>>>,
     /// What the host's clock shows at the network's time zero, since 1970; zero, as in virtual
     /// time, makes it show the time since the start. Programs put it into what they send.
     pub epoch: SimTime,

@@ -77,8 +77,9 @@ fn interface(stack: &Stack, name: &str) -> Result<usize, Wrong> {
 
 fn address(stack: &mut Stack, words: &[&str], family: Option<bool>) -> Result<String, Wrong> {
     match words {
-        [] | ["show" | "list" | "sh" | "ls"] => Ok(show(stack, None, true, family)),
-        ["show" | "list" | "sh" | "ls", "dev", name] | ["show" | "list" | "sh" | "ls", name] => {
+        [] => Ok(show(stack, None, true, family)),
+        [verb] if is_show(verb) => Ok(show(stack, None, true, family)),
+        [verb, "dev", name] | [verb, name] if is_show(verb) => {
             Ok(show(stack, Some(interface(stack, name)?), true, family))
         }
         ["flush", "dev", name] | ["flush", name] => {
@@ -120,8 +121,9 @@ fn address(stack: &mut Stack, words: &[&str], family: Option<bool>) -> Result<St
 
 fn link(stack: &mut Stack, words: &[&str]) -> Result<String, Wrong> {
     match words {
-        [] | ["show" | "list" | "sh" | "ls"] => Ok(show(stack, None, false, None)),
-        ["show" | "list" | "sh" | "ls", "dev", name] | ["show" | "list" | "sh" | "ls", name] => {
+        [] => Ok(show(stack, None, false, None)),
+        [verb] if is_show(verb) => Ok(show(stack, None, false, None)),
+        [verb, "dev", name] | [verb, name] if is_show(verb) => {
             Ok(show(stack, Some(interface(stack, name)?), false, None))
         }
         ["set", "dev", name, changes @ ..] | ["set", name, changes @ ..] => {
@@ -153,6 +155,7 @@ fn change_link(stack: &mut Stack, number: usize, changes: &[&str]) -> Result<(),
                 let mac = changes.next().and_then(|text| mac(text));
                 interface.mac =
                     mac.ok_or_else(|| usage("\"address\" needs a hardware address."))?;
+                stack.forget_neighbours(number);
             }
             word => return Err(usage(format!("Error: \"{word}\" is unknown, try up or down."))),
         }
@@ -171,7 +174,21 @@ fn mac(text: &str) -> Option<[u8; 6]> {
 
 fn route(stack: &mut Stack, words: &[&str], family: Option<bool>) -> Result<String, Wrong> {
     let (verb, rest) = match words {
-        [] | ["show" | "list" | "sh" | "ls"] => return Ok(show_routes(stack, family)),
+        [] => return Ok(show_routes(stack, family)),
+        [verb, which @ ..] if is_show(verb) => {
+            let routes = show_routes(stack, family);
+            return Ok(match which {
+                [] => routes,
+                ["dev", name] => {
+                    interface(stack, name)?;
+                    some_lines(&routes, |words| words.windows(2).any(|pair| pair == ["dev", name]))
+                }
+                [to] | ["to", to] => some_lines(&routes, |words| words.first() == Some(to)),
+                [word, ..] => {
+                    return Err(usage(format!("Error: \"{word}\" is unknown, try to or dev.")));
+                }
+            });
+        }
         ["get", address] => return get_route(stack, address),
         [verb @ ("add" | "del" | "replace" | "append"), to, rest @ ..] => (*verb, (*to, rest)),
         [word, ..] => {
@@ -226,6 +243,17 @@ fn route(stack: &mut Stack, words: &[&str], family: Option<bool>) -> Result<Stri
         _ => stack.routes.push(route),
     }
     Ok(String::new())
+}
+
+/// Whether a word is `show` or `list`, or short for them.
+fn is_show(word: &str) -> bool {
+    !word.is_empty() && ["show", "list", "lst", "ls"].iter().any(|verb| verb.starts_with(word))
+}
+
+/// The lines of a text whose words are wanted.
+fn some_lines(text: &str, wanted: impl Fn(&[&str]) -> bool) -> String {
+    let lines = text.lines().filter(|line| wanted(&line.split(' ').collect::<Vec<_>>()));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn get_route(stack: &Stack, text: &str) -> Result<String, Wrong> {

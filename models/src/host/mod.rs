@@ -36,7 +36,7 @@ mod stack;
 mod tcp;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use tapestry_core::{SimTime, Streams};
 
@@ -272,10 +272,15 @@ fn is_sound_udp(packet: &Packet<'_>) -> bool {
 
 /// A name or an address; `None` if neither.
 fn resolve(stack: &Stack, text: &str, v6: Option<bool>) -> Option<IpAddr> {
-    let address = text.parse().ok().or_else(|| stack.names.get(text).copied());
-    let address =
-        address.or_else(|| (text == "localhost").then(|| IpAddr::from([127, 0, 0, 1])))?;
-    v6.is_none_or(|v6| address.is_ipv6() == v6).then_some(address)
+    const LOCALHOST: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let fits = |address: &IpAddr| v6.is_none_or(|v6| address.is_ipv6() == v6);
+    if let Ok(address) = text.parse() {
+        return Some(address).filter(fits);
+    }
+    let known = stack.names.get(text).map(Vec::as_slice);
+    let known = known.or_else(|| (text == "localhost").then_some(&LOCALHOST[..]))?;
+    known.iter().copied().find(fits)
 }
 
 /// An IPv4 packet with a UDP datagram of zeros.

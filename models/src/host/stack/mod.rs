@@ -78,7 +78,7 @@ pub(crate) struct Stack {
     pub(crate) forwarding: bool,
     pub(crate) streams: Streams,
     /// Names that stand for addresses.
-    pub(crate) names: Arc<BTreeMap<String, IpAddr>>,
+    pub(crate) names: Arc<BTreeMap<String, Vec<IpAddr>>>,
     neighbours: Neighbours,
     loopback: VecDeque<(SimTime, Vec<u8>)>,
     reassembly: Reassembly,

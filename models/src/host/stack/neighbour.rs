@@ -57,6 +57,13 @@ impl Neighbours {
         self.entries.values().filter_map(|entry| entry.probe).map(|probe| probe.next).min()
     }
 
+    /// Forgets all on an interface whose own address has changed, as Linux does: they must hear of it,
+    /// and do with the next request.
+    pub(super) fn forget(&mut self, interface: usize) {
+        self.entries.retain(|&(on, _), _| on != interface);
+        self.probing = self.entries.values().filter(|entry| entry.probe.is_some()).count();
+    }
+
     /// Makes room by forgetting the entry confirmed longest ago.
     fn make_room(&mut self) {
         if self.entries.len() < ENTRIES {
@@ -72,6 +79,11 @@ impl Neighbours {
 }
 
 impl Stack {
+    /// Forgets the neighbours on an interface.
+    pub(crate) fn forget_neighbours(&mut self, interface: usize) {
+        self.neighbours.forget(interface);
+    }
+
     /// Sends a frame to a neighbour, at once or when its hardware address is known.
     pub(super) fn send_to_neighbour(
         &mut self,
