@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Ended, Place, Results, have_qemu, have_root, patient, qemu_turn};
+use common::{Ended, Place, Results, have_qemu, have_root, patient, qemu_turn, says};
 use serde_json::Value;
 
 /// The changes of a run, as events.jsonl tells them.
@@ -324,4 +324,17 @@ events:
         results.output("after", "vm").split_whitespace().collect::<Vec<_>>(),
         ["1", "there"]
     );
+}
+
+#[test]
+fn a_command_says_that_an_event_ended_its_node() {
+    let place = Place::new();
+    let topology = "
+nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ pair: [a, b], ipv4: 10.9.0.0/24 }]
+tasks: [{ name: wait, run: { a: sleep 100 } }]
+events: [{ during: wait, at: 300ms, kill: a }]
+";
+    let ended = place.run_with(topology, &["--time", "virtual"]).expect(1);
+    says(&ended.results().errors(), &["task wait", "sleep 100", "an event killed or restarted"]);
 }

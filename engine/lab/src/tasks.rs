@@ -147,8 +147,9 @@ impl Tasks {
 
     /// Why a command counts as failed, with how its node ended if it did.
     async fn why(&self, command: &CommandOutcome) -> String {
-        let mut why = why(command);
-        if let Some(node) = self.nodes.get(&command.node)
+        let node = self.nodes.get(&command.node);
+        let mut why = why(command, node.is_none());
+        if let Some(node) = node
             && node.shell.0.lost().is_some()
             && let Some(end) = node.machine.post_mortem().await
         {
@@ -204,8 +205,9 @@ impl Done {
     }
 }
 
-/// Why a command counts as failed.
-pub(crate) fn why(command: &CommandOutcome) -> String {
+/// Why a command counts as failed; `in_process` if its node is.
+pub(crate) fn why(command: &CommandOutcome, in_process: bool) -> String {
+    const SIGKILL: u8 = 9;
     match (&command.error, command.status) {
         (Some(error), _) => error.to_string(),
         (None, _) if command.timed_out => {
@@ -213,6 +215,10 @@ pub(crate) fn why(command: &CommandOutcome) -> String {
         }
         (None, status) => {
             let got = match (status, command.signal) {
+                // Nothing else sends one there.
+                (_, Some(SIGKILL)) if in_process => {
+                    "ended with its node, which an event killed or restarted,".to_owned()
+                }
                 (_, Some(signal)) => format!("was ended by signal {signal}"),
                 (Some(status), None) => format!("ended with status {status}"),
                 (None, None) => "has no status".to_owned(),
@@ -250,7 +256,11 @@ fn report(start_ns: u64, command: CommandOutcome) -> CommandReport {
         status: command.status,
         error,
         start_seconds: command.start_ns.map(|at| seconds(at.saturating_sub(start_ns))),
-        seconds: command.start_ns.zip(command.end_ns).map(|(from, to)| seconds(to - from)),
+        // An in-process command may have ended before its release was noted.
+        seconds: command
+            .start_ns
+            .zip(command.end_ns)
+            .map(|(from, to)| seconds(to.saturating_sub(from))),
         output: excerpt(command.output.to_text()),
         output_bytes: command.output_bytes,
     }

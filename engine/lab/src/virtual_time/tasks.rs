@@ -62,7 +62,7 @@ impl Executor for VirtualTasks<'_> {
             commands,
         };
         let failed = outcome.commands.iter().filter(|command| !command.is_ok());
-        let reasons: Vec<String> = failed.map(why).collect();
+        let reasons: Vec<String> = failed.map(|command| why(command, true)).collect();
         Done::new(outcome, &reasons)
     }
 
@@ -90,7 +90,7 @@ impl Executor for VirtualTasks<'_> {
     async fn finish(mut self) -> Vec<Leftover> {
         let ended = self.stop_background(|_| true).await.into_iter();
         let leftover = |command: CommandOutcome| {
-            let error = (!command.is_ok()).then(|| why(&command));
+            let error = (!command.is_ok()).then(|| why(&command, true));
             Leftover::new(command, error)
         };
         ended.map(leftover).collect()
