@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tapestry_campaign::suite::{self, Settings, Shown, SuiteError, Tested, formats};
 use tapestry_core::SimTime;
+use tapestry_lab::execution::TEST_SNAP_LENGTH;
 use tapestry_lab::rundir;
 use tapestry_topologies::plan::Time;
 
@@ -64,9 +65,6 @@ pub(crate) struct Args {
     list: bool,
 }
 
-/// Bytes of each frame that captures keep: all headers.
-const SNAP_LENGTH: usize = 256;
-
 pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
     let scenarios = match suite::find(&args.path, &args.filters, &args.sets) {
         Ok(scenarios) => scenarios,
@@ -103,7 +101,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         retries: args.retries,
         time_limit: Duration::from_nanos(args.time_limit.as_nanos()),
         directory: directory.clone(),
-        snap_length: (!args.no_capture).then_some(SNAP_LENGTH),
+        snap_length: (!args.no_capture).then_some(TEST_SNAP_LENGTH),
         keep: args.keep,
     };
     let stop = Arc::new(AtomicBool::new(false));

@@ -136,6 +136,11 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
+    /// Whether the node lives by the wall clock, outside of the emulator's process.
+    pub fn is_external(&self) -> bool {
+        matches!(self, Self::Qemu(_) | Self::Netns)
+    }
+
     /// The word the topology file uses for this kind.
     pub fn as_str(&self) -> &'static str {
         match self {

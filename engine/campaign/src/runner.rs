@@ -168,8 +168,8 @@ fn execute(
         let started = SystemTime::now();
         let directory = &order.request.directory;
         let ended = match (&runtime, left_over(directory)) {
-            (_, Err(why)) => crashed(why),
-            (Err(error), _) => crashed(format!("no runtime: {error}")),
+            (_, Err(why)) => Ended::crashed(why),
+            (Err(error), _) => Ended::crashed(format!("no runtime: {error}")),
             (Ok(runtime), Ok(())) => match plan.time {
                 _ if stop.load(Ordering::Relaxed) => {
                     Ended { ending: Ending::Interrupted, results: None, lasted: Duration::ZERO }
@@ -183,10 +183,6 @@ fn execute(
             return;
         }
     }
-}
-
-fn crashed(why: String) -> Ended {
-    Ended { ending: Ending::Crashed(why), results: None, lasted: Duration::ZERO }
 }
 
 /// Removes what a killed session left of a run.

@@ -11,11 +11,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tapestry_lab::execution::{Ended, Ending, Request, natural_time, run_process, simulate};
+use tapestry_lab::execution::{Ended, Request, natural_time, run_process, simulate};
 use tapestry_lab::failure;
 use tapestry_lab::results::Outcome;
 use tapestry_topologies::plan::Time;
@@ -208,17 +208,13 @@ pub fn run(
 ) -> Vec<Tested> {
     let jobs = settings.jobs.clamp(1, scenarios.len().max(1));
     let room = Room { free: Mutex::new(jobs), change: Condvar::new() };
-    let next = Mutex::new(0);
+    let next = AtomicUsize::new(0);
     let done: Vec<Mutex<Option<Tested>>> = scenarios.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
-                    let index = {
-                        let mut next = next.lock();
-                        *next += 1;
-                        *next - 1
-                    };
+                    let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(scenario) = scenarios.get(index) else { return };
                     let share = room.enter(weight(&scenario.topology, settings.jobs).min(jobs));
                     let tested = attempt(scenario, settings, 1, stop);
@@ -305,7 +301,7 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
         Time::Realtime => run_process(&settings.program, &request, stop),
         Time::Virtual => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => simulate(&request, &runtime),
-            Err(error) => crashed(&error),
+            Err(error) => Ended::crashed(format!("no runtime: {error}")),
         },
     };
     tested.seconds = ended.lasted.as_secs_f64();
@@ -314,15 +310,11 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
         let metrics = metrics.map(|(name, m)| (name.clone(), m.value, m.unit.clone()));
         tested.metrics = metrics.collect();
     }
-    tested.outcome = match (&ended.ending, &ended.results) {
-        (Ending::Interrupted, _) => Shown::NotRun,
-        (Ending::Completed, Some(results)) => match results.outcome {
-            Outcome::Passed => Shown::Passed,
-            Outcome::Inconclusive => Shown::Inconclusive,
-            Outcome::Failed => Shown::Failed,
-            Outcome::Interrupted => Shown::NotRun,
-        },
-        _ => Shown::Failed,
+    tested.outcome = match ended.outcome() {
+        Outcome::Passed => Shown::Passed,
+        Outcome::Inconclusive => Shown::Inconclusive,
+        Outcome::Failed => Shown::Failed,
+        Outcome::Interrupted => Shown::NotRun,
     };
     if tested.outcome == Shown::Passed {
         if !settings.keep {
@@ -333,11 +325,6 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
     }
     tested.directory = directory.is_dir().then_some(directory);
     tested
-}
-
-fn crashed(error: &io::Error) -> Ended {
-    let ending = Ending::Crashed(format!("no runtime: {error}"));
-    Ended { ending, results: None, lasted: Duration::ZERO }
 }
 
 /// The exit status of a suite: 1 if one failed, else 3 if one is inconclusive, else 130 if it was ended.

@@ -28,7 +28,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tapestry_lab::execution::{Ended, Ending, Request, natural_time, run_process, simulate};
+use tapestry_lab::execution::{
+    Ended, Request, TEST_SNAP_LENGTH, natural_time, run_process, simulate,
+};
 use tapestry_lab::failure;
 use tapestry_lab::results::{Outcome, Results};
 use tapestry_lab::verdict::Verdict;
@@ -39,8 +41,6 @@ use tempfile::TempDir;
 
 /// Environment variable that names the program `tapestry`.
 pub const PROGRAM: &str = "TAPESTRY";
-/// Bytes of each frame that captures keep: all headers.
-const SNAP_LENGTH: usize = 256;
 /// Seed of scenarios that set none: a test is to show the same each time.
 const SEED: u64 = 1;
 
@@ -174,7 +174,7 @@ impl Scenario {
             seed: self.seed,
             directory: place.path().join(&topology.name),
             time_limit: self.time_limit,
-            snap_length: Some(SNAP_LENGTH),
+            snap_length: Some(TEST_SNAP_LENGTH),
         };
         let ended = match time {
             Time::Realtime => {
@@ -184,13 +184,10 @@ impl Scenario {
             }
             Time::Virtual => simulated(&request).map_err(system)?,
         };
-        let shown = match (&ended.ending, &ended.results) {
-            (Ending::Completed, Some(results)) => match results.outcome {
-                Outcome::Passed => Shown::Passed,
-                Outcome::Inconclusive => Shown::Inconclusive,
-                Outcome::Failed | Outcome::Interrupted => Shown::Failed,
-            },
-            _ => Shown::Failed,
+        let shown = match ended.outcome() {
+            Outcome::Passed => Shown::Passed,
+            Outcome::Inconclusive => Shown::Inconclusive,
+            Outcome::Failed | Outcome::Interrupted => Shown::Failed,
         };
         let report = if shown == Shown::Passed {
             String::new()

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tapestry_topologies::plan::Time;
-use tapestry_topologies::resolved::{NodeKind, Topology};
+use tapestry_topologies::resolved::Topology;
 
 use crate::event::Silent;
 use crate::lab::{CaptureTarget, Captures, LabOptions};
@@ -70,10 +70,29 @@ pub struct Ended {
     pub lasted: Duration,
 }
 
+impl Ended {
+    /// Of a run that could not be tried.
+    pub fn crashed(why: impl Into<String>) -> Self {
+        Self { ending: Ending::Crashed(why.into()), results: None, lasted: Duration::ZERO }
+    }
+
+    /// What it showed: as its results say where it ended by itself, else `Failed`, or `Interrupted` where
+    /// somebody asked for the end.
+    pub fn outcome(&self) -> Outcome {
+        match (&self.ending, &self.results) {
+            (Ending::Interrupted, _) => Outcome::Interrupted,
+            (Ending::Completed, Some(results)) => results.outcome,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// Bytes of each frame that captures of tests keep: all headers.
+pub const TEST_SNAP_LENGTH: usize = 256;
+
 /// Virtual time where all nodes are in-process, else real time.
 pub fn natural_time(topology: &Topology) -> Time {
-    let external = |kind: &NodeKind| matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns);
-    if topology.nodes.iter().any(|node| external(&node.kind)) {
+    if topology.nodes.iter().any(|node| node.kind.is_external()) {
         Time::Realtime
     } else {
         Time::Virtual

@@ -263,7 +263,7 @@ impl Lab {
                 name: node.name.clone(),
                 kind: node.kind.as_str().to_owned(),
                 // In-process nodes are there with the data plane.
-                ready: !matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns),
+                ready: !node.kind.is_external(),
                 error: None,
                 boot_seconds: None,
                 configure_seconds: None,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tapestry_guests::shell::ShellSlot;
-use tapestry_topologies::resolved::{NodeIndex, NodeKind};
+use tapestry_topologies::resolved::NodeIndex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -94,7 +94,7 @@ impl Nodes {
     pub fn shells(&self) -> impl Iterator<Item = (NodeIndex, ShellSlot)> {
         let nodes = self.ground.topology.nodes.iter().zip(&self.slots).enumerate();
         nodes
-            .filter(|(_, (node, _))| matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns))
+            .filter(|(_, (node, _))| node.kind.is_external())
             .map(|(index, (_, slot))| (index, slot.shell.clone()))
     }
 

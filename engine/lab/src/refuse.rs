@@ -118,7 +118,7 @@ impl Refusal {
 /// Everything that is wrong with a run in virtual time; empty if nothing is.
 pub fn virtual_time_refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
     let mut found = Vec::new();
-    let external = topology.nodes.iter().filter(|node| is_external(&node.kind));
+    let external = topology.nodes.iter().filter(|node| node.kind.is_external());
     let nodes: Vec<String> = external.map(|node| node.name.clone()).collect();
     if !nodes.is_empty() {
         found.push(Refusal::External { nodes });
@@ -154,10 +154,6 @@ pub fn refusals(topology: &Topology, options: &LabOptions) -> Vec<Refusal> {
     }
     taps(topology, &mut found);
     found
-}
-
-fn is_external(kind: &NodeKind) -> bool {
-    matches!(kind, NodeKind::Qemu(_) | NodeKind::Netns)
 }
 
 /// Whether `wanted` means the interface `name`: its whole name, or its node.
@@ -229,7 +225,7 @@ fn forwarder(topology: &Topology, program: &str, found: &mut Vec<Refusal>) {
     if !there {
         found.push(Refusal::Forwarder { program: program.to_owned() });
     }
-    let external = |node: usize| is_external(&topology.nodes[node].kind);
+    let external = |node: usize| topology.nodes[node].kind.is_external();
     let carried = |link: &tapestry_topologies::resolved::Link| {
         link.endpoints.len() == 2 && link.endpoints.iter().all(|end| external(end.node))
     };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tapestry_models::Drops;
 use tapestry_realtime::{EndpointReport, LinkReport, PortState, Snapshot};
-use tapestry_topologies::resolved::{Node, NodeKind, Topology};
+use tapestry_topologies::resolved::{Node, Topology};
 
 use crate::host::CpuTicks;
 use crate::machine::Machine;
@@ -202,8 +202,12 @@ pub(crate) fn nodes(topology: &Topology, nodes: &Nodes) -> Vec<NodeStatus> {
         let running = up.get(node.name.as_str());
         let state = match running {
             Some((running, _)) if running.shell.0.lost().is_some() => NodeState::Lost,
-            None if matches!(node.kind, NodeKind::Qemu(_) | NodeKind::Netns) => {
-                if nodes.is_off(index) { NodeState::Lost } else { NodeState::Starting }
+            None if node.kind.is_external() => {
+                if nodes.is_off(index) {
+                    NodeState::Lost
+                } else {
+                    NodeState::Starting
+                }
             }
             // In-process nodes are there with the data plane.
             _ => NodeState::Ready,
