@@ -336,5 +336,6 @@ tasks: [{ name: wait, run: { a: sleep 100 } }]
 events: [{ during: wait, at: 300ms, kill: a }]
 ";
     let ended = place.run_with(topology, &["--time", "virtual"]).expect(1);
-    says(&ended.results().errors(), &["task wait", "sleep 100", "an event killed or restarted"]);
+    let why = "task wait: node `a` was killed by event 1 at 0.3 s while `sleep 100` ran";
+    says(&ended.results().errors(), &[why]);
 }

@@ -82,9 +82,11 @@ tasks:
 events: [{ during: wait, at: 300ms, restart: a }]
 ";
     let ended = run(topology).expect(1);
-    ended.says(&["node `a`: no result of `sleep 100`: the node was restarted"]);
+    ended.says(&["node `a` was restarted by event 1 at ", " s while `sleep 100` ran"]);
     let killed = topology.replace("restart", "kill").replace("sleep 100", "sleep 101");
-    run(&killed).expect(1).says(&["node `a`: no result of `sleep 101`: the node was killed"]);
+    run(&killed)
+        .expect(1)
+        .says(&["node `a` was killed by event 1 at ", " s while `sleep 101` ran"]);
     // What is killed stays so.
     let later = "
 nodes: { a: { kind: netns }, b: { kind: netns } }
@@ -94,7 +96,7 @@ tasks:
   - { name: second, run: { a: echo here } }
 events: [{ after: first, kill: a }]
 ";
-    run(later).expect(1).says(&["node `a`: no result of `echo here`: the node was killed"]);
+    run(later).expect(1).says(&["node `a` was killed by event 1 at ", " s before `echo here` ran"]);
 }
 
 /// Starts that are given up half-way lose nothing: the next one finds all interfaces.
@@ -184,5 +186,95 @@ events:
         says(results.output("back", "b"), &["5 received"]);
         let starts = std::fs::read_to_string(ended.out.join("events.jsonl")).expect("events");
         assert_eq!(starts.matches("\"node-ready\"").count(), 2, "{starts}");
+    }
+}
+
+/// What commands of a node had printed when it was killed, and what the run says of them.
+fn cut_short(kind: &str) -> String {
+    let topology = "
+nodes: { a: { kind: host }, b: { kind: KIND } }
+links: [{ name: wire, pair: [a, b], ipv4: 10.9.0.0/24 }]
+tasks:
+  - name: begin
+    run:
+      b: { name: back, background: true, ready: tick 3, command: 'i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.1; done', status: 137 }
+  - name: work
+    run:
+      a: sleep 6
+      b: { name: front, command: echo front said 7; sleep 1000, status: 137 }
+    stop: back
+    metrics:
+      said: { from: front, regex: 'said (\\d+)' }
+      ticks: { from: back, regex: 'tick (\\d+)', pick: max }
+events: [{ during: work, at: 100ms, set: { delay: 1ms }, link: wire }, { during: work, at: 3s, kill: b }]
+"
+    .replace("KIND", kind);
+    let ended = run(&topology).expect(0);
+    let results = ended.results().passed();
+    assert_eq!(results.metric("said") as u64, 7);
+    let ticks = results.metric("ticks");
+    assert!(ticks >= 3.0, "{ticks}");
+    assert_eq!(results.output("work", "front").trim_end(), "front said 7");
+    says(results.output("work", "back"), &["tick 1\n", "tick 3\n"]);
+    let whole = |name| String::from_utf8(results.output_bytes("work", name)).expect("text");
+    assert_eq!(whole("front"), results.output("work", "front"));
+    assert_eq!(whole("back"), results.output("work", "back"));
+    assert_eq!(results.status("work", "back"), Some(137));
+    topology
+}
+
+/// The same where nobody expects it.
+fn cut_short_unexpectedly(topology: &str) {
+    let unexpected = topology.replace(", status: 137", "").replace("tick (", "tock (");
+    let ended = run(&unexpected).expect(1);
+    let errors = ended.results().errors();
+    let when = "node `b` was killed by event 2 at ";
+    says(&errors, &[when, " s while `echo front said 7; sleep 1000` ran", " s while `i=0; while"]);
+    assert!(!errors.contains(".tapestry") && !errors.contains("console"), "{errors}");
+    let (results, missing) = (ended.results(), "ticks");
+    assert!(results.0["metrics"][missing].is_null(), "{:#}", results.0["metrics"]);
+    for name in ["front", "back"] {
+        says(results.command("work", name)["error"].as_str().expect("an error"), &[when]);
+    }
+
+    let nothing = topology.replace("tick (", "tock (");
+    let ended = run(&nothing).expect(1);
+    says(&ended.results().errors(), &["`ticks`", "the node of `back` ended before it was printed"]);
+}
+
+#[test]
+fn what_a_killed_namespace_had_printed_is_kept() {
+    if have_root() {
+        cut_short_unexpectedly(&cut_short("netns"));
+    }
+}
+
+#[test]
+fn what_a_killed_virtual_machine_had_printed_is_kept() {
+    if have_qemu() {
+        let _turn = qemu_turn();
+        cut_short("qemu, memory: 128MiB");
+    }
+}
+
+#[test]
+fn what_a_killed_host_had_printed_is_kept() {
+    let topology = "
+nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ name: wire, pair: [a, b], ipv4: 10.9.0.0/24 }]
+tasks:
+  - { name: begin, run: { b: { name: back, background: true, ready: 'seq=1', command: ping -i 0.1 a } } }
+  - { name: work, run: { a: sleep 2, b: { name: front, command: ping -i 0.1 a } }, stop: back }
+events: [{ during: work, at: 1s, kill: b }]
+";
+    for time in ["virtual", "realtime"] {
+        let ended = Place::new().run_with(&patient(topology), &["--time", time]).expect(1);
+        let results = ended.results();
+        let when = "node `b` was killed by event 1 at ";
+        for name in ["front", "back"] {
+            says(results.output("work", name), &["icmp_seq=1 "]);
+            says(results.command("work", name)["error"].as_str().expect("an error"), &[when]);
+        }
+        says(&results.errors(), &[when, " s while `ping -i 0.1 a` ran"]);
     }
 }

@@ -1,7 +1,9 @@
 //! `keep:` — files of a node that are copied into the run directory at its end.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tapestry_guests::shell::RunOptions;
 
 use crate::machine::Machine;
@@ -39,6 +41,16 @@ fn from_namespace(init: u32, path: &Path, target: &Path) -> Result<(), String> {
     let relative = relative(path)?;
     let source = PathBuf::from(format!("/proc/{init}/root")).join(relative);
     copy(&source, &target.join(relative)).map_err(|error| error.to_string())
+}
+
+/// Opens a file of a namespace node, whose process 1 is `init`, for reading. Links in its path are the
+/// node's and lead nowhere else.
+pub(crate) fn open_in(init: u32, path: &Path) -> std::io::Result<File> {
+    let root = File::open(format!("/proc/{init}/root"))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let file = File::from(openat2(&root, path, how)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
 }
 
 /// Copies a file or a directory with what is in it. Links and devices are left out: they would

@@ -292,9 +292,11 @@ impl Lab {
         let hosts = device_of.into_iter().enumerate().filter_map(|(index, device)| {
             let node = &topology.nodes[index];
             matches!(node.kind, NodeKind::Host | NodeKind::Router).then_some(())?;
-            let (node, plane) = (node.name.clone(), Arc::clone(&plane));
-            let host: Arc<dyn HostShell> = Arc::new(PlaneHost { node, device: device?, plane });
-            Some((index, host))
+            let (name, plane, ends) =
+                (node.name.clone(), Arc::clone(&plane), Arc::clone(&changes.ends));
+            let (device, epoch) = (device?, changes.events.start());
+            let host = PlaneHost { node: index, name, device, plane, ends, epoch };
+            Some((index, Arc::new(host) as Arc<dyn HostShell>))
         });
         let hosts = hosts.collect();
         let lab = Self {
@@ -370,7 +372,7 @@ impl Lab {
         let mut errors = Vec::new();
         for (&index, host) in &self.hosts {
             for text in &self.topology.nodes[index].init {
-                let failed = match run_on_host(&**host, text, &RunOptions::default()).await {
+                let failed = match run_on_host(host, text, &RunOptions::default()).await {
                     Ok(finished) if finished.status == 0 => continue,
                     Ok(finished) => NodeError::Configure {
                         node: host.node().to_owned(),

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tapestry_guests::shell::ShellSlot;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::event::Event;
+use crate::keep::open_in;
 use crate::machine::{Machine, PauseError};
 use crate::node::{Footing, Ground, NodeError, RunningNode, bring_up};
 
@@ -139,26 +141,26 @@ impl Nodes {
         Some(resumed)
     }
 
-    /// Ends a node as if its power failed; false if there is none that is or was up.
-    pub(crate) async fn kill(&self, node: NodeIndex) -> bool {
+    /// Ends a node as if its power failed; false if there is none that is or was up. Its commands say
+    /// `why` ("was killed").
+    pub(crate) async fn kill(&self, node: NodeIndex, why: &str) -> bool {
         if self.slots[node].lives.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let killed = "was killed";
         self.slots[node].off.store(true, Ordering::Relaxed);
-        self.end_life(node, killed, |shell| shell.gone(killed)).await;
+        self.end_life(node, why, |shell| shell.gone(why)).await;
         true
     }
 
     /// Ends a node and begins to start it anew; `None` if it never was up. Commands on it fail, and
     /// those that come wait until it is up again.
-    pub(crate) async fn restart(self: &Arc<Self>, node: NodeIndex) -> Option<Restart> {
+    pub(crate) async fn restart(self: &Arc<Self>, node: NodeIndex, why: &str) -> Option<Restart> {
         let slot = &self.slots[node];
         if slot.lives.load(Ordering::Relaxed) == 0 {
             return None;
         }
         slot.off.store(false, Ordering::Relaxed);
-        self.end_life(node, "was restarted", ShellSlot::starting).await;
+        self.end_life(node, why, ShellSlot::starting).await;
         let this = Arc::clone(self);
         let (starting, given_up) = oneshot::channel();
         *slot.starting.lock() = Some(starting);
@@ -254,9 +256,37 @@ impl Nodes {
         }
     }
 
+    /// Has what commands in the background have written outlive their node. A namespace's files can be
+    /// read as long as they are held open. A virtual machine must send them itself: for the network it
+    /// ends before, with its cables unplugged.
+    async fn rescue(&self, node: NodeIndex, running: &RunningNode, why: &str) {
+        /// How much later a virtual machine may end for it, beyond the milliseconds that it takes.
+        const LONGEST: Duration = Duration::from_secs(3);
+        let shell = &running.shell.0;
+        let outputs = shell.background_outputs();
+        match &running.machine {
+            Machine::Netns { init, .. } => {
+                for (number, path) in outputs {
+                    match open_in(*init, &path) {
+                        Ok(file) => shell.leave_output(number, file),
+                        Err(error) => tracing::debug!(node = running.name, %error, "output lost"),
+                    }
+                }
+            }
+            Machine::Qemu(_) if !outputs.is_empty() => {
+                self.ground.cables.unplug(node).await;
+                // One that stands still could not answer.
+                let _ = running.machine.resume().await;
+                shell.rescue(why, LONGEST).await;
+            }
+            Machine::Qemu(_) => {}
+        }
+    }
+
     async fn end_running(&self, node: NodeIndex, why: &str) {
         let running = self.slots[node].running.write().take();
         if let Some(running) = running {
+            self.rescue(node, &running, why).await;
             // First the shell, so that its commands learn the reason.
             running.shell.0.end(why).await;
             running.machine.kill().await;

@@ -3,6 +3,8 @@
 //! Figures measured by the wall clock stand in `wall` objects, so that two runs in virtual time
 //! with one seed can be compared byte for byte without them.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -182,7 +184,7 @@ impl TaskReport {
     pub fn interrupted(task: &Task, lasted: Duration, nodes: &[&str], directory: &Path) -> Self {
         let command = |command: &Command| {
             let file = format!("outputs/{}", output_file_name(&task.name, &command.name));
-            let printed = std::fs::read(directory.join(&file)).unwrap_or_default();
+            let (output, output_bytes) = excerpt_of(&directory.join(&file)).unwrap_or_default();
             CommandReport {
                 name: command.name.clone(),
                 node: nodes.get(command.node).copied().unwrap_or_default().to_owned(),
@@ -192,9 +194,9 @@ impl TaskReport {
                 error: Some("the run ended before its task did".to_owned()),
                 start_seconds: None,
                 seconds: None,
-                output_file: (!printed.is_empty()).then_some(file),
-                output: excerpt(String::from_utf8_lossy(&printed).into_owned()),
-                output_bytes: printed.len() as u64,
+                output_file: (output_bytes > 0).then_some(file),
+                output,
+                output_bytes,
             }
         };
         Self {
@@ -220,17 +222,53 @@ impl TaskReport {
     }
 }
 
+/// Longest output that `results.json` holds whole; `outputs/` has all of it.
+const LONGEST_BYTES: usize = 64 << 10;
+
 /// What `results.json` holds of a command's output: all of it, or its beginning and its end.
 pub(crate) fn excerpt(output: String) -> String {
-    /// `outputs/` has all of it.
-    const LONGEST_BYTES: usize = 64 << 10;
     if output.len() <= LONGEST_BYTES {
         return output;
     }
     let head = output.floor_char_boundary(LONGEST_BYTES / 2);
     let tail = output.ceil_char_boundary(output.len() - LONGEST_BYTES / 2);
-    let left_out = tail - head;
-    format!("{}\n[… {left_out} bytes: see output_file …]\n{}", &output[..head], &output[tail..])
+    joined(&output[..head], (tail - head) as u64, &output[tail..])
+}
+
+fn joined(head: &str, left_out: u64, tail: &str) -> String {
+    format!("{head}\n[… {left_out} bytes: see output_file …]\n{tail}")
+}
+
+/// The same of what is in a file, with its length. Of a long one only the ends are read.
+fn excerpt_of(path: &Path) -> io::Result<(String, u64)> {
+    const HALF_BYTES: usize = LONGEST_BYTES / 2;
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length <= LONGEST_BYTES as u64 {
+        let mut whole = Vec::new();
+        // It may still grow.
+        file.take(length).read_to_end(&mut whole)?;
+        return Ok((String::from_utf8_lossy(&whole).into_owned(), length));
+    }
+    let mut head = vec![0; HALF_BYTES];
+    file.read_exact(&mut head)?;
+    file.seek(SeekFrom::Start(length - HALF_BYTES as u64))?;
+    let mut tail = vec![0; HALF_BYTES];
+    file.read_exact(&mut tail)?;
+    // A character that is cut in two belongs to what is left out.
+    let cut = head.utf8_chunks().last().map_or(0, |last| match last.invalid() {
+        invalid if std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none()) => {
+            invalid.len()
+        }
+        _ => 0,
+    });
+    head.truncate(HALF_BYTES - cut);
+    let is_inside = |byte: &&u8| **byte & 0xc0 == 0x80;
+    let skip = tail.iter().take(3).take_while(is_inside).count();
+    let left_out = length - (head.len() + tail.len() - skip) as u64;
+    let text =
+        joined(&String::from_utf8_lossy(&head), left_out, &String::from_utf8_lossy(&tail[skip..]));
+    Ok((text, length))
 }
 
 /// A command.
@@ -294,3 +332,6 @@ pub struct WallTimes {
     /// The whole run.
     pub total_seconds: f64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,7 @@ async fn answer(
             };
             let run = async {
                 if let Some(host) = shared.hosts.get(&node) {
-                    let finished = run_on_host(&**host, &command, &options).await;
+                    let finished = run_on_host(host, &command, &options).await;
                     return finished.map_err(|error| error.to_string());
                 }
                 let node = shared.node(&node)?;

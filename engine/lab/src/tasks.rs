@@ -148,8 +148,9 @@ impl Tasks {
     /// Why a command counts as failed, with how its node ended if it did.
     async fn why(&self, command: &CommandOutcome) -> String {
         let node = self.nodes.get(&command.node);
-        let mut why = why(command, node.is_none());
+        let mut why = why(command);
         if let Some(node) = node
+            && !command.lost_node()
             && node.shell.0.lost().is_some()
             && let Some(end) = node.machine.post_mortem().await
         {
@@ -205,9 +206,8 @@ impl Done {
     }
 }
 
-/// Why a command counts as failed; `in_process` if its node is.
-pub(crate) fn why(command: &CommandOutcome, in_process: bool) -> String {
-    const SIGKILL: u8 = 9;
+/// Why a command counts as failed.
+pub(crate) fn why(command: &CommandOutcome) -> String {
     match (&command.error, command.status) {
         (Some(error), _) => error.to_string(),
         (None, _) if command.timed_out => {
@@ -215,10 +215,6 @@ pub(crate) fn why(command: &CommandOutcome, in_process: bool) -> String {
         }
         (None, status) => {
             let got = match (status, command.signal) {
-                // Nothing else sends one there.
-                (_, Some(SIGKILL)) if in_process => {
-                    "ended with its node, which an event killed or restarted,".to_owned()
-                }
                 (_, Some(signal)) => format!("was ended by signal {signal}"),
                 (Some(status), None) => format!("ended with status {status}"),
                 (None, None) => "has no status".to_owned(),

@@ -1,16 +1,12 @@
 //! Commands as the rest of the program sees them: armed, running, finished; and what can go wrong.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::agent::BACKGROUND_BYTES;
 use super::driver::Request;
 use super::frame::Key;
 use super::handle::Shell;
@@ -68,6 +64,15 @@ impl Finished {
 /// The signal in an exit status, by the shells' convention.
 pub(crate) fn signal(status: u8) -> Option<u8> {
     (129..=192).contains(&status).then(|| status - 128)
+}
+
+/// What a command had done when the shell of its node went.
+#[derive(Debug)]
+pub struct Cut {
+    /// When its opening frame had arrived.
+    pub started: Instant,
+    /// What it had written.
+    pub output: Output,
 }
 
 /// Why a command has no result.
@@ -164,13 +169,68 @@ pub enum CommandError {
         cause: Lost,
         /// The last lines of the console.
         console: Vec<String>,
+        /// What the command had done by then, if it had started.
+        cut: Option<Box<Cut>>,
+    },
+    /// Somebody ended the node on purpose, or had it start anew.
+    #[error("node `{node}` {why} {} `{command}` ran", if *ran { "while" } else { "before" })]
+    NodeEnded {
+        /// The node.
+        node: String,
+        /// The command's beginning.
+        command: String,
+        /// What was done to the node: "was killed".
+        why: String,
+        /// Whether the command had started.
+        ran: bool,
+        /// What it had done by then, unless that is known already.
+        cut: Option<Box<Cut>>,
+    },
+    /// What a background command has written could not be fetched from the node.
+    #[error("node `{node}`: cannot fetch the output of `{command}`: {why}")]
+    Unfetched {
+        /// The node.
+        node: String,
+        /// The command's beginning.
+        command: String,
+        /// What is in the way.
+        why: String,
     },
 }
 
 impl CommandError {
     /// Whether somebody ended the command's node on purpose.
     pub fn is_end_of_node(&self) -> bool {
-        matches!(self, Self::Lost { cause: Lost::Ended { .. }, .. })
+        matches!(self, Self::NodeEnded { .. })
+    }
+
+    /// What the command had done when its node's shell went, if it had started.
+    pub fn cut(&mut self) -> Option<&mut Cut> {
+        match self {
+            Self::Lost { cut, .. } | Self::NodeEnded { cut, .. } => cut.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// The same of another command, for whose sake this one was run, since `since`.
+    pub(super) fn of(mut self, text: &str, since: Instant) -> Self {
+        let mut its = brief(text);
+        match &mut self {
+            Self::Busy { node, waited, .. } => {
+                let why = format!("another command ran for {:.1} s", waited.as_secs_f64());
+                return Self::Unfetched { node: std::mem::take(node), command: its, why };
+            }
+            Self::Lost { command, cut, .. } | Self::NodeEnded { command, cut, .. } => {
+                std::mem::swap(command, &mut its);
+                *cut = Some(Box::new(Cut { started: since, output: Output::default() }));
+                if let Self::NodeEnded { ran, .. } = &mut self {
+                    *ran = true;
+                }
+            }
+            Self::OutputFile { command, .. } => std::mem::swap(command, &mut its),
+            _ => {}
+        }
+        self
     }
 }
 
@@ -187,7 +247,7 @@ pub(super) fn tail(console: &[String]) -> String {
 }
 
 /// The beginning of a command, for messages.
-pub(super) fn brief(text: &str) -> String {
+pub(crate) fn brief(text: &str) -> String {
     const CHARS: usize = 60;
     let line = text.trim().lines().next().unwrap_or_default();
     let brief: String = line.chars().take(CHARS).collect();
@@ -232,7 +292,7 @@ pub struct Running {
     pub(super) text: String,
     pub(super) token: u64,
     pub(super) started: Option<oneshot::Receiver<Started>>,
-    pub(super) finished: Option<oneshot::Receiver<Finished>>,
+    pub(super) finished: Option<oneshot::Receiver<Result<Finished, Cut>>>,
     pub(super) start: Option<Started>,
 }
 
@@ -254,12 +314,16 @@ impl Running {
     /// The result; waits for it.
     pub async fn finish(mut self) -> Result<Finished, CommandError> {
         // Taken only when it has spoken: if the caller stops waiting, the drop cancels the command.
-        let finished = match &mut self.finished {
+        let end = match &mut self.finished {
             Some(receiver) => receiver.await.ok(),
             None => None,
         };
         self.finished = None;
-        finished.ok_or_else(|| self.shell.lost_error(&self.text))
+        match end {
+            Some(Ok(finished)) => Ok(finished),
+            Some(Err(cut)) => Err(self.shell.lost_error(&self.text, Some(cut))),
+            None => Err(self.shell.lost_error(&self.text, None)),
+        }
     }
 
     pub(super) async fn start(&mut self) -> Result<Started, CommandError> {
@@ -268,7 +332,7 @@ impl Running {
             self.started = None;
             self.start = start;
         }
-        self.start.ok_or_else(|| self.shell.lost_error(&self.text))
+        self.start.ok_or_else(|| self.shell.lost_error(&self.text, None))
     }
 }
 
@@ -278,125 +342,6 @@ impl Drop for Running {
         if self.finished.is_some() {
             self.shell.request(Request::Cancel { token: self.token });
         }
-    }
-}
-
-/// From TERM to KILL when a background command is stopped.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the end of a killed command, or of its output, may take to show.
-const SETTLE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// A command that goes on behind others; its output stays in the guest until fetched.
-#[derive(Debug)]
-pub struct Background {
-    pub(super) shell: Shell,
-    pub(super) text: String,
-    pub(super) start: Started,
-    pub(super) file: String,
-}
-
-impl Background {
-    /// When its opening frame arrived.
-    pub fn started(&self) -> Instant {
-        self.start.at
-    }
-
-    /// Its exit status, if it has ended.
-    pub fn status(&self) -> Option<u8> {
-        self.shell.background_end(self.start.number).map(|end| end.0)
-    }
-
-    /// Its output from byte `from` (counted from 0) until now.
-    pub async fn output(&self, from: u64, options: &RunOptions) -> Result<Output, CommandError> {
-        let text = format!("tail -c +{} {}", from + 1, self.file);
-        let mut output = self.shell.run(&text, options).await?.output;
-        if let Some((frame, _)) = self.closing(&output.bytes) {
-            output.total -= frame.len() as u64;
-            output.bytes.drain(frame);
-        }
-        Ok(output)
-    }
-
-    /// Ends it, with TERM and then KILL, if it has not ended; then fetches all its output.
-    ///
-    /// `timed_out` of the result is false; a status of 128 + 15 or 128 + 9 is the stop's doing.
-    pub async fn stop(self, options: &RunOptions) -> Result<Finished, CommandError> {
-        for (signal, wait) in [("TERM", GRACE), ("KILL", SETTLE)] {
-            if self.status().is_some() {
-                break;
-            }
-            self.shell.request(Request::Signal { process: self.start.process, signal });
-            self.shell.wait_background_end(self.start.number, wait).await;
-        }
-        let fetch = format!("cat {}", self.file);
-        // With the last file goes the directory.
-        let forget = format!("f={}; rm -f $f; rmdir ${{f%/*}} 2>/dev/null", self.file);
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            let mut finished = self.shell.run(&fetch, options).await?;
-            let end = self.shell.background_end(self.start.number);
-            let closing = self.closing(&finished.output.bytes);
-            let is_cut = finished.output.total >= BACKGROUND_BYTES;
-            let status = closing.as_ref().map(|c| c.1).or(end.map(|e| e.0).filter(|_| is_cut));
-            if let Some(status) = status {
-                if let Some((frame, _)) = closing {
-                    finished.output.total -= frame.len() as u64;
-                    finished.output.bytes.drain(frame);
-                } else {
-                    finished.output.is_truncated = true;
-                    let note = "\n[… output cut in the guest …]\n";
-                    finished.output.bytes.extend_from_slice(note.as_bytes());
-                }
-                finished.started = self.start.at;
-                finished.ended = end.map_or(finished.ended, |e| e.1);
-                finished.status = status;
-                if let Some(file) = &options.output_file
-                    && let Err(error) = self.drop_closing(file)
-                {
-                    finished.output.file_error = Some(error.to_string());
-                }
-                // The file of the output is written.
-                let options = RunOptions { output_file: None, ..options.clone() };
-                self.shell.run(&forget, &options).await?;
-                return Ok(finished);
-            }
-            if Instant::now() >= deadline {
-                return Err(self
-                    .shell
-                    .silent_error(&self.text, "a background command does not end"));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Takes the closing frame out of the file with the whole output.
-    fn drop_closing(&self, file: &Path) -> io::Result<()> {
-        /// More than children of a command write on their way out.
-        const TAIL_BYTES: u64 = 1 << 20;
-        let mut file = File::options().read(true).write(true).open(file)?;
-        let from = file.metadata()?.len().saturating_sub(TAIL_BYTES);
-        file.seek(SeekFrom::Start(from))?;
-        let mut tail = Vec::new();
-        file.read_to_end(&mut tail)?;
-        if let Some((frame, _)) = self.closing(&tail) {
-            tail.drain(frame);
-            file.seek(SeekFrom::Start(from))?;
-            file.write_all(&tail)?;
-            file.set_len(from + tail.len() as u64)?;
-        }
-        Ok(())
-    }
-
-    /// Where the closing frame is in `bytes`, and the status in it. Behind it may be what children
-    /// of the command wrote on their way out.
-    fn closing(&self, bytes: &[u8]) -> Option<(Range<usize>, u8)> {
-        let head = format!("\x1e{} end ", self.start.close);
-        let start = bytes.windows(head.len()).rposition(|w| w == head.as_bytes())?;
-        let rest = &bytes[start + head.len()..];
-        let digits = rest.iter().position(|byte| *byte == b'\x1f')?;
-        let status = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-        Some((start..start + head.len() + digits + 1, status))
     }
 }
 

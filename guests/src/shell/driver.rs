@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::command::{Finished, Started};
+use super::command::{Cut, Finished, Started};
 use super::frame::Key;
 use super::line::StartLine;
 use super::machine::{Event, Lost, Machine, Start};
@@ -39,6 +40,18 @@ pub(super) struct Shared {
     writer: Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
     /// A line was written in part: nothing may be written behind its back.
     is_mid_line: AtomicBool,
+    /// Background commands that were started and not stopped, by number.
+    behind: Mutex<BTreeMap<u32, Behind>>,
+}
+
+/// A background command.
+pub(super) struct Behind {
+    /// Its process in the guest.
+    pub(super) process: u32,
+    /// The file in the guest that takes its output.
+    pub(super) file: String,
+    /// That output, rescued before the guest ended.
+    pub(super) left: Option<Box<dyn Read + Send>>,
 }
 
 /// What the driver publishes.
@@ -47,24 +60,45 @@ pub(super) struct Status {
     pub(super) ready: bool,
     pub(super) directory: Option<String>,
     pub(super) lost: Option<Lost>,
+    /// What is being done to the node, while its commands have been told and its shell still answers.
+    pub(super) ending: Option<String>,
     pub(super) background_ends: BTreeMap<u32, (u8, Instant)>,
 }
 
 pub(super) enum Request {
-    Start { token: u64, start: Start, sink: Box<Sink> },
-    Release { token: u64, written: bool },
-    Cancel { token: u64 },
-    Signal { process: u32, signal: &'static str },
-    End { why: String },
+    Start {
+        token: u64,
+        start: Start,
+        sink: Box<Sink>,
+    },
+    Release {
+        token: u64,
+        written: bool,
+    },
+    Cancel {
+        token: u64,
+    },
+    Signal {
+        process: u32,
+        signal: &'static str,
+    },
+    /// Ends the command in progress, which hears at once that the node is being ended.
+    Cut {
+        why: String,
+    },
+    End {
+        why: String,
+    },
 }
 
 /// Where the news of a command go; dropped, they tell the waiting side that the shell is gone.
 pub(super) struct Sink {
     armed: Option<oneshot::Sender<()>>,
     started: Option<oneshot::Sender<Started>>,
-    finished: Option<oneshot::Sender<Finished>>,
+    finished: Option<oneshot::Sender<Result<Finished, Cut>>>,
     started_at: Option<Instant>,
-    collector: Collector,
+    /// Until the command has ended or was cut.
+    collector: Option<Collector>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -72,7 +106,7 @@ impl Sink {
     pub(super) fn new(
         armed: oneshot::Sender<()>,
         started: oneshot::Sender<Started>,
-        finished: oneshot::Sender<Finished>,
+        finished: oneshot::Sender<Result<Finished, Cut>>,
         collector: Collector,
         permit: OwnedSemaphorePermit,
     ) -> Self {
@@ -81,8 +115,19 @@ impl Sink {
             started: Some(started),
             finished: Some(finished),
             started_at: None,
-            collector,
+            collector: Some(collector),
             _permit: permit,
+        }
+    }
+
+    /// Tells that the command gets no further.
+    fn cut(&mut self) {
+        self.armed = None;
+        self.started = None;
+        if let (Some(finished), Some(collector)) = (self.finished.take(), self.collector.take())
+            && let Some(started) = self.started_at
+        {
+            let _ = finished.send(Err(Cut { started, output: collector.finish() }));
         }
     }
 }
@@ -106,6 +151,10 @@ impl Shared {
         {
             line.arrived(emulator);
         }
+    }
+
+    pub(super) fn behind(&self) -> MutexGuard<'_, BTreeMap<u32, Behind>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn line(&self) -> MutexGuard<'_, Option<Arc<StartLine>>> {
@@ -139,6 +188,7 @@ where
         line: Mutex::new(None),
         writer: Mutex::new(Box::new(writer)),
         is_mid_line: AtomicBool::new(false),
+        behind: Mutex::default(),
     });
     let (requests, inbox) = mpsc::unbounded_channel();
     let (publish, status) = watch::channel(Status::default());
@@ -235,6 +285,16 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                 }
             }
             Request::Signal { process, signal } => self.machine.signal(process, signal, now),
+            Request::Cut { why } => {
+                self.publish.send_modify(|status| status.ending = Some(why));
+                if let Some((_, sink)) = &mut self.current {
+                    sink.cut();
+                }
+                self.machine.cancel(now);
+                if self.machine.is_idle() {
+                    self.current = None;
+                }
+            }
             Request::End { why } => self.machine.handle_end(why),
             Request::Release { .. } | Request::Cancel { .. } => {}
         }
@@ -257,7 +317,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                 }
                 Event::Lost(lost) => {
                     self.publish.send_modify(|status| status.lost = Some(lost));
-                    self.current = None;
+                    if let Some((_, mut sink)) = self.current.take() {
+                        sink.cut();
+                    }
                 }
                 event => self.tell_current(event, now),
             }
@@ -288,18 +350,23 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Driver<S> {
                 let start = Started { at, process, number, close };
                 sink.started.take().map(|started| started.send(start));
             }
-            Event::Output(bytes) => sink.collector.push(&bytes),
+            Event::Output(bytes) => {
+                if let Some(collector) = &mut sink.collector {
+                    collector.push(&bytes);
+                }
+            }
             Event::Ended { status, timed_out } => {
                 if let Some((_, mut sink)) = self.current.take()
                     && let Some(finished) = sink.finished.take()
+                    && let Some(collector) = sink.collector.take()
                 {
-                    let _ = finished.send(Finished {
+                    let _ = finished.send(Ok(Finished {
                         started: sink.started_at.unwrap_or(now),
                         ended: now,
                         status,
                         timed_out,
-                        output: sink.collector.finish(),
-                    });
+                        output: collector.finish(),
+                    }));
                 }
             }
             Event::Ready | Event::BackgroundEnded { .. } | Event::Lost(_) => {}

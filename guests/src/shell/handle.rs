@@ -1,6 +1,7 @@
 //! The handle to a node's shell: logging in, and starting commands.
 
 use std::fmt;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::agent::COMMAND_BYTES;
+use super::background::Background;
 use super::command::{
-    Armed, Background, CommandError, Finished, RunOptions, Running, brief, collector, tail,
+    Armed, CommandError, Cut, Finished, RunOptions, Running, brief, collector, tail,
 };
-use super::driver::{Request, Shared, Sink, Status, spawn};
+use super::driver::{Behind, Request, Shared, Sink, Status, spawn};
 use super::line::StartLine;
 use super::machine::{Lost, Start};
 use crate::console::Console;
@@ -164,7 +166,7 @@ impl Shell {
         let (inner, armed) = self.begin(text, options, false, false).await?;
         match armed.await {
             Ok(()) => Ok(Armed { inner }),
-            Err(_) => Err(self.lost_error(text)),
+            Err(_) => Err(self.lost_error(text, None)),
         }
     }
 
@@ -184,12 +186,51 @@ impl Shell {
         let start = running.start().await?;
         // The foreground is free again; there is nothing to cancel.
         running.finished = None;
-        Ok(Background {
-            shell: self.clone(),
-            text: text.to_owned(),
-            file: format!("{directory}/{}", start.number),
-            start,
-        })
+        let file = format!("{directory}/{}", start.number);
+        let behind = Behind { process: start.process, file: file.clone(), left: None };
+        self.shared.behind().insert(start.number, behind);
+        Ok(Background { shell: self.clone(), text: text.to_owned(), file, start })
+    }
+
+    /// The background commands that have not been stopped: their numbers, and the files in the guest
+    /// that take their outputs.
+    pub fn background_outputs(&self) -> Vec<(u32, PathBuf)> {
+        let behind = self.shared.behind();
+        behind.iter().map(|(&number, behind)| (number, PathBuf::from(&behind.file))).collect()
+    }
+
+    /// Where the output of a background command can be read when its node is gone.
+    pub fn leave_output(&self, number: u32, output: impl Read + Send + 'static) {
+        if let Some(behind) = self.shared.behind().get_mut(&number) {
+            behind.left = Some(Box::new(output));
+        }
+    }
+
+    /// Before a node is ended on purpose: has all its commands stop, and fetches what those in the
+    /// background have written, as far as that takes no longer than `longest`. The one in the
+    /// foreground is told at once that the node `why` ("was killed").
+    pub async fn rescue(&self, why: &str, longest: Duration) {
+        let deadline = Instant::now() + longest;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        for behind in self.shared.behind().values() {
+            self.request(Request::Signal { process: behind.process, signal: "STOP" });
+        }
+        self.request(Request::Cut { why: why.to_owned() });
+        for (number, file) in self.background_outputs() {
+            let options = RunOptions { timeout: left(), queue: left(), ..RunOptions::default() };
+            let fetch = format!("cat {}", file.display());
+            let fetched = tokio::time::timeout(left(), self.run(&fetch, &options)).await;
+            if let Ok(Ok(finished)) = fetched
+                && finished.status == 0
+            {
+                self.leave_output(number, Cursor::new(finished.output.bytes));
+            }
+        }
+    }
+
+    /// Forgets a background command; gives what was rescued of its output.
+    pub(super) fn take_left_behind(&self, number: u32) -> Option<Box<dyn Read + Send>> {
+        self.shared.behind().remove(&number)?.left
     }
 
     async fn begin(
@@ -215,7 +256,7 @@ impl Shell {
         let Ok(permit) = tokio::time::timeout(options.queue, permit).await else {
             return Err(CommandError::Busy { node, command, waited: options.queue });
         };
-        let permit = permit.map_err(|_| self.lost_error(text))?;
+        let permit = permit.map_err(|_| self.lost_error(text, None))?;
         let (armed, when_armed) = oneshot::channel();
         let (started, when_started) = oneshot::channel();
         let (finished, when_finished) = oneshot::channel();
@@ -268,12 +309,20 @@ impl Shell {
         let _ = tokio::time::timeout(longest, ended).await;
     }
 
-    pub(super) fn lost_error(&self, text: &str) -> CommandError {
-        CommandError::Lost {
-            node: self.node().to_owned(),
-            command: brief(text),
-            cause: self.lost().unwrap_or(Lost::Closed),
-            console: self.console.last_lines(),
+    pub(super) fn lost_error(&self, text: &str, cut: Option<Cut>) -> CommandError {
+        let (node, command, cut) = (self.node().to_owned(), brief(text), cut.map(Box::new));
+        let (lost, ending) = {
+            let status = self.status.borrow();
+            (status.lost.clone(), status.ending.clone())
+        };
+        match (lost, ending) {
+            (Some(Lost::Ended { why }), _) | (None, Some(why)) => {
+                CommandError::NodeEnded { node, command, why, ran: cut.is_some(), cut }
+            }
+            (lost, _) => {
+                let (cause, console) = (lost.unwrap_or(Lost::Closed), self.console.last_lines());
+                CommandError::Lost { node, command, cause, console, cut }
+            }
         }
     }
 
@@ -283,6 +332,7 @@ impl Shell {
             command: brief(text),
             cause: Lost::Silent { while_ },
             console: self.console.last_lines(),
+            cut: None,
         }
     }
 }

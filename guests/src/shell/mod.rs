@@ -14,6 +14,7 @@
 //! ended with its command.
 
 mod agent;
+mod background;
 mod command;
 mod driver;
 mod frame;
@@ -29,8 +30,9 @@ mod slot;
 mod watch;
 
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
-pub use command::{Armed, Background, CommandError, Finished, RunOptions, Running};
-pub(crate) use command::{collector, signal};
+pub use background::Background;
+pub use command::{Armed, CommandError, Cut, Finished, RunOptions, Running};
+pub(crate) use command::{brief, collector, signal};
 pub use frame::Key;
 pub use handle::{LoginError, LoginOptions, Shell};
 pub use machine::Lost;

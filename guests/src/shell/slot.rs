@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::Shell;
 use super::command::{CommandError, brief};
-use super::{Lost, Shell};
 
 /// The place of a node's shell; clones share it.
 #[derive(Debug, Clone)]
@@ -74,8 +74,8 @@ impl ShellSlot {
             // It has begun to start again this very moment.
             Standing::Starting => Err(CommandError::Starting { node, command, waited: longest }),
             Standing::Gone(why) => {
-                let cause = Lost::Ended { why: why.clone() };
-                Err(CommandError::Lost { node, command, cause, console: Vec::new() })
+                let why = why.clone();
+                Err(CommandError::NodeEnded { node, command, why, ran: false, cut: None })
             }
         }
     }

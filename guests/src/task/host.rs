@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use crate::shell::{Collector, CommandError, Finished, Output, RunOptions, collector};
+use crate::shell::{Collector, CommandError, Cut, Finished, Output, RunOptions, brief, collector};
 
 /// What a command on a host does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,26 +38,32 @@ pub trait HostShell: fmt::Debug + Send + Sync {
 
     /// Starts a command; or says why it cannot.
     fn start(&self, text: &str) -> Result<Box<dyn HostProcess>, String>;
+
+    /// What somebody did to the host ("was killed") that ended the commands started before; the first
+    /// such thing after `since`.
+    fn ended(&self, since: Instant) -> Option<String>;
 }
 
 /// How long a command may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+/// The status of a command whose host was ended.
+pub(super) const KILLED: u8 = 137;
 /// Bytes of output in which `ready:` is looked for.
 const WATCHED_BYTES: usize = 1 << 20;
 
 /// Runs a command on a host and waits for its end.
 pub async fn run_on_host(
-    shell: &dyn HostShell,
+    host: &Arc<dyn HostShell>,
     text: &str,
     options: &RunOptions,
 ) -> Result<Finished, CommandError> {
-    HostCommand::start(shell, text, options)?.finish(options.timeout).await
+    HostCommand::start(host, text, options)?.finish(options.timeout).await
 }
 
 /// A command under way, followed by a task of the runtime's. Dropped, it is asked to end.
 #[derive(Debug)]
 pub(super) struct HostCommand {
-    node: String,
+    host: Arc<dyn HostShell>,
     text: String,
     started: Instant,
     state: Arc<Mutex<State>>,
@@ -75,14 +81,15 @@ struct State {
 
 impl HostCommand {
     pub(super) fn start(
-        shell: &dyn HostShell,
+        host: &Arc<dyn HostShell>,
         text: &str,
         options: &RunOptions,
     ) -> Result<Self, CommandError> {
-        let (node, text) = (shell.node().to_owned(), text.to_owned());
+        let (node, text) = (host.node().to_owned(), text.to_owned());
         let collector = Some(collector(&node, &text, options)?);
-        let mut process = shell.start(&text).map_err(|reason| CommandError::Host {
-            node: node.clone(),
+        let started = Instant::now();
+        let mut process = host.start(&text).map_err(|reason| CommandError::Host {
+            node,
             command: text.clone(),
             reason,
         })?;
@@ -122,7 +129,7 @@ impl HostCommand {
                 let _ = change.send(());
             }
         });
-        Ok(Self { node, text, started: Instant::now(), state, changed, stop })
+        Ok(Self { host: Arc::clone(host), text, started, state, changed, stop })
     }
 
     pub(super) fn started(&self) -> Instant {
@@ -169,11 +176,18 @@ impl HostCommand {
     fn result(self, timed_out: bool) -> Result<Finished, CommandError> {
         let mut state = self.state.lock();
         let (Some((ended, status)), Some(collector)) = (state.ended, state.collector.take()) else {
-            let (node, command) = (self.node.clone(), self.text.clone());
+            let (node, command) = (self.host.node().to_owned(), self.text.clone());
             let reason = "it did not end; its host may be gone".to_owned();
             return Err(CommandError::Host { node, command, reason });
         };
-        let output = collector.finish();
-        Ok(Finished { started: self.started, ended, status, timed_out, output })
+        let (started, output) = (self.started, collector.finish());
+        if status == KILLED
+            && let Some(why) = self.host.ended(started)
+        {
+            let (node, command) = (self.host.node().to_owned(), brief(&self.text));
+            let cut = Some(Box::new(Cut { started, output }));
+            return Err(CommandError::NodeEnded { node, command, why, ran: true, cut });
+        }
+        Ok(Finished { started, ended, status, timed_out, output })
     }
 }

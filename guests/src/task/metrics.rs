@@ -41,6 +41,16 @@ pub enum MetricError {
         /// The pattern.
         pattern: String,
     },
+    /// The node ended before the command had printed it.
+    #[error(
+        "metric `{metric}`: its value is missing because the node of `{from}` ended before it was printed; give it a `default:`"
+    )]
+    NodeEnded {
+        /// The metric.
+        metric: String,
+        /// The command.
+        from: String,
+    },
     /// What was found is not a number.
     #[error("metric `{metric}`: `{found}` in the output of `{from}` is not a number")]
     NotANumber {
@@ -103,7 +113,19 @@ pub fn take_all(task: &Task, commands: &[CommandOutcome]) -> IndexMap<String, Me
         let from =
             commands.iter().find(|command| command.name == metric.from && command.status.is_some());
         let value = match (from, metric.default) {
-            (Some(command), _) => take(name, metric, &command.output.to_text()),
+            (Some(command), _) => {
+                let taken = take(name, metric, &command.output.to_text());
+                taken.map_err(|error| match error {
+                    MetricError::NoMatch { metric, from, .. }
+                    | MetricError::NotJson { metric, from, .. }
+                    | MetricError::NoSuchField { metric, from, .. }
+                        if command.lost_node() =>
+                    {
+                        MetricError::NodeEnded { metric, from }
+                    }
+                    error => error,
+                })
+            }
             (None, Some(default)) => Ok(default),
             (None, None) => {
                 Err(MetricError::NoOutput { metric: name.clone(), from: metric.from.clone() })

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use tapestry_topologies::resolved::{Command, NodeIndex};
 
+use super::host::KILLED;
 use super::metrics::MetricError;
 use crate::shell::{CommandError, Finished, Output, signal};
 
@@ -138,14 +139,32 @@ impl CommandOutcome {
         expected && !self.timed_out && sound
     }
 
+    /// Whether its node was ended on purpose while it ran.
+    pub fn lost_node(&self) -> bool {
+        self.error.as_ref().is_some_and(TaskError::is_end_of_node)
+    }
+
     /// Notes why there is no result, which became clear at `at`. A command whose node was ended on
     /// purpose counts as killed, as on an in-process host, so that the file can expect it.
-    pub(super) fn take_error(&mut self, error: TaskError, at: u64) {
+    ///
+    /// Where the node went while the command ran, what it had written by then counts as its output.
+    pub(super) fn take_error(
+        &mut self,
+        mut error: TaskError,
+        at: impl Fn(std::time::Instant) -> u64,
+    ) {
+        let cut = match &mut error {
+            TaskError::Command(error) => error.cut(),
+            _ => None,
+        };
+        if let Some(cut) = cut {
+            self.start_ns = Some(at(cut.started));
+            self.set_output(std::mem::take(&mut cut.output));
+        }
         if error.is_end_of_node() {
-            const KILLED: u8 = 137;
             self.set_status(KILLED);
             self.stopped = false;
-            self.end_ns = self.start_ns.map(|_| at);
+            self.end_ns = self.start_ns.map(|_| at(std::time::Instant::now()));
         }
         self.error = Some(error);
     }

@@ -145,9 +145,14 @@ impl TaskRunner {
                     // Not ready: it is of no use and would only disturb.
                     let mut outcome = outcome;
                     let options = self.options(&task.name, &outcome.name, None);
-                    if let Ok(finished) = command.stop(&options).await {
-                        let epoch = self.epoch;
-                        outcome.take_finished(finished, |t| since(epoch, t));
+                    let epoch = self.epoch;
+                    match command.stop(&options).await {
+                        Ok(finished) => outcome.take_finished(finished, |t| since(epoch, t)),
+                        Err(error) if error.is_end_of_node() => {
+                            outcome.take_error(error.into(), |t| since(epoch, t));
+                        }
+                        // Why it is not ready is the news.
+                        Err(_) => {}
                     }
                     failed.push(outcome);
                 }
@@ -219,7 +224,7 @@ impl TaskRunner {
                     starts.push(finished.started);
                     outcome.take_finished(finished, |t| self.at(t));
                 }
-                Err(error) => outcome.take_error(error, self.at(Instant::now())),
+                Err(error) => outcome.take_error(error, |t| self.at(t)),
             }
         }
         let skew = match (starts.iter().min(), starts.iter().max()) {
@@ -245,7 +250,7 @@ impl TaskRunner {
             let options = self.options(&task, &outcome.name, None);
             match command.stop(&options).await {
                 Ok(finished) => outcome.take_finished(finished, |t| self.at(t)),
-                Err(error) => outcome.take_error(error.into(), self.at(Instant::now())),
+                Err(error) => outcome.take_error(error.into(), |t| self.at(t)),
             }
             progress(TaskEvent::Ended { command: &outcome.name, status: outcome.status });
             outcome

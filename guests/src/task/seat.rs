@@ -74,9 +74,7 @@ impl Seat {
                 let options = RunOptions { output_file: None, ..options.clone() };
                 shell.start_background(text, &options).await.map(SeatBackground::Shell)
             }
-            Self::Host(host) => {
-                HostCommand::start(&**host, text, options).map(SeatBackground::Host)
-            }
+            Self::Host(host) => HostCommand::start(host, text, options).map(SeatBackground::Host),
         }
     }
 }
@@ -100,7 +98,7 @@ impl SeatArmed {
         match self {
             Self::Shell(armed) => Ok(SeatRunning::Shell(armed.note(written))),
             Self::Host { host, text, options } => {
-                let command = HostCommand::start(&*host, &text, &options)?;
+                let command = HostCommand::start(&host, &text, &options)?;
                 Ok(SeatRunning::Host(command, options))
             }
         }

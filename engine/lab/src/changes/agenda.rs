@@ -21,18 +21,30 @@ pub(crate) struct Agenda {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Those whose time does not count yet.
-    waiting: Vec<Event>,
+    /// Those whose time does not count yet, with their numbers.
+    waiting: Vec<(usize, Event)>,
     /// Those on the clock; ties in the order of the file.
-    due: BTreeMap<(SimTime, u64), Action>,
+    due: BTreeMap<(SimTime, u64), (usize, Action)>,
     scheduled: u64,
     /// How many have been taken and not done.
     under_way: usize,
 }
 
+/// Something that is due.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Due {
+    /// When.
+    pub(crate) at: SimTime,
+    /// Which of the file's events it belongs to, counted from 1.
+    pub(crate) number: usize,
+    /// What is to happen.
+    pub(crate) action: Action,
+}
+
 impl Agenda {
     pub(crate) fn new(events: &[Event]) -> Self {
-        let inner = Inner { waiting: events.to_vec(), ..Inner::default() };
+        let waiting = (1..).zip(events.iter().cloned()).collect();
+        let inner = Inner { waiting, ..Inner::default() };
         Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
 
@@ -42,7 +54,7 @@ impl Agenda {
         let mut errors = Vec::new();
         let mut inner = self.inner.lock();
         let waiting = std::mem::take(&mut inner.waiting);
-        for event in waiting {
+        for (number, event) in waiting {
             // Without a task, a condition is looked at whenever a task has ended.
             let watched = event.from == Origin::Lab && event.when.is_some();
             let concerned = match origin {
@@ -50,19 +62,19 @@ impl Agenda {
                 _ => !watched && event.from == *origin,
             };
             if !concerned {
-                inner.waiting.push(event);
+                inner.waiting.push((number, event));
                 continue;
             }
             match event.when.as_ref().map(|when| (when, expression::evaluate(when, scope))) {
-                None => inner.schedule(now, &event),
+                None => inner.schedule(now, number, &event),
                 // The metric may come with a later task.
                 Some((_, Err(ExprError::UnknownName { .. }))) if watched => {
-                    inner.waiting.push(event);
+                    inner.waiting.push((number, event));
                 }
                 Some((when, Err(error))) => errors.push(format!("event when {when}: {error}")),
                 Some((when, Ok(value))) => match value.as_bool() {
-                    Some(true) => inner.schedule(now, &event),
-                    Some(false) if watched => inner.waiting.push(event),
+                    Some(true) => inner.schedule(now, number, &event),
+                    Some(false) if watched => inner.waiting.push((number, event)),
                     Some(false) => {}
                     None => errors.push(format!(
                         "event when {when}: gives {}, not true or false",
@@ -81,14 +93,13 @@ impl Agenda {
         self.inner.lock().due.keys().next().map(|&(at, _)| at)
     }
 
-    /// Takes the next one that is due by `now`, with the time it was due. Say [`done`](Self::done)
-    /// when it is.
-    pub(crate) fn pop(&self, now: SimTime) -> Option<(SimTime, Action)> {
+    /// Takes the next one that is due by `now`. Say [`done`](Self::done) when it is.
+    pub(crate) fn pop(&self, now: SimTime) -> Option<Due> {
         let mut inner = self.inner.lock();
         let first = inner.due.first_entry().filter(|first| first.key().0 <= now)?;
-        let ((at, _), action) = first.remove_entry();
+        let ((at, _), (number, action)) = first.remove_entry();
         inner.under_way += 1;
-        Some((at, action))
+        Some(Due { at, number, action })
     }
 
     /// Notes that one has been carried out.
@@ -124,25 +135,25 @@ impl Agenda {
 }
 
 impl Inner {
-    fn schedule(&mut self, now: SimTime, event: &Event) {
+    fn schedule(&mut self, now: SimTime, number: usize, event: &Event) {
         let at = now.saturating_add(event.at);
         for action in &event.actions {
             let Action::Flap { link, down, up, times } = action else {
-                self.add(at, action.clone());
+                self.add(at, number, action.clone());
                 continue;
             };
             let mut at = at;
             for _ in 0..*times {
-                self.add(at, Action::Down { link: *link });
+                self.add(at, number, Action::Down { link: *link });
                 at = at.saturating_add(*down);
-                self.add(at, Action::Up { link: *link });
+                self.add(at, number, Action::Up { link: *link });
                 at = at.saturating_add(*up);
             }
         }
     }
 
-    fn add(&mut self, at: SimTime, action: Action) {
-        self.due.insert((at, self.scheduled), action);
+    fn add(&mut self, at: SimTime, number: usize, action: Action) {
+        self.due.insert((at, self.scheduled), (number, action));
         self.scheduled += 1;
     }
 }

@@ -40,6 +40,16 @@ impl Cables {
         Ok(())
     }
 
+    /// Unplugs a guest that is about to end: nothing passes in either direction any more.
+    pub(crate) async fn unplug(&self, node: NodeIndex) {
+        let monitors = self.monitors.lock().await;
+        let Some(monitor) = monitors.get(&node) else { return };
+        for interface in 0..self.topology.nodes[node].interfaces.len() {
+            // One that has ended by itself is silent already.
+            let _ = monitor.set_link(interface, false).await;
+        }
+    }
+
     /// A guest has ended.
     pub(crate) async fn disconnect(&self, node: NodeIndex) {
         self.monitors.lock().await.remove(&node);

@@ -7,6 +7,7 @@
 pub(crate) mod agenda;
 pub(crate) mod cables;
 pub(crate) mod effects;
+pub(crate) mod ends;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,8 +29,9 @@ use crate::event::{Event, Events};
 use crate::machine::PauseError;
 use crate::node::NodeError;
 use crate::nodes::{Nodes, Restart};
-use agenda::Agenda;
+use agenda::{Agenda, Due};
 use effects::{Effect, Holds};
+use ends::Ends;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +126,8 @@ pub struct Changes {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) events: Events,
     holds: Arc<Mutex<Holds>>,
+    /// What was done to nodes.
+    pub(crate) ends: Arc<Ends>,
     /// What each link does now.
     states: Mutex<Vec<LinkState>>,
 }
@@ -156,7 +160,7 @@ impl Changes {
         holds: Arc<Mutex<Holds>>,
     ) -> Self {
         let states = Mutex::new(topology.links.iter().map(LinkState::of).collect());
-        Self { topology, plane, device_of, nodes, events, holds, states }
+        Self { topology, plane, device_of, nodes, events, holds, ends: Arc::default(), states }
     }
 
     /// The link of this name.
@@ -176,7 +180,7 @@ impl Changes {
             LinkRequest::Up => Action::Up { link: at },
             LinkRequest::Set { settings, from } => self.settings(at, settings, from.as_deref())?,
         };
-        self.make(&action, None).await
+        self.make(&action).await
     }
 
     fn settings(
@@ -206,26 +210,19 @@ impl Changes {
     }
 
     /// Does it now and returns when it is done; a node that starts anew is up again then.
-    /// `scheduled` is the time of the run at which it was to happen, if it was planned.
-    pub async fn make(
-        &self,
-        action: &Action,
-        scheduled: Option<SimTime>,
-    ) -> Result<(), ChangeError> {
-        self.begin(action, scheduled).await?.finish().await
+    pub async fn make(&self, action: &Action) -> Result<(), ChangeError> {
+        self.begin(action, None).await?.finish().await
     }
 
-    /// The same without waiting for nodes that start anew: they have ended and begun to start.
-    pub async fn begin(
-        &self,
-        action: &Action,
-        scheduled: Option<SimTime>,
-    ) -> Result<Begun, ChangeError> {
+    /// The same without waiting for nodes that start anew: they have ended and begun to start. `due`
+    /// says what planned it, if something did.
+    async fn begin(&self, action: &Action, due: Option<&Due>) -> Result<Begun, ChangeError> {
         let effects = self.holds.lock().effects(&self.topology, action);
         let mut begun = Begun::default();
         for effect in effects {
-            let at = self.carry_out(&effect, &mut begun).await?;
+            let at = self.carry_out(&effect, due, &mut begun).await?;
             let executed = at.saturating_duration_since(self.events.start()).into();
+            let scheduled = due.map(|due| due.at);
             self.events.emit(&changed(&self.topology, &effect, scheduled, executed));
         }
         Ok(begun)
@@ -250,8 +247,9 @@ impl Changes {
                 }
             }
             let now = self.events.time().elapsed().into();
-            while let Some((at, action)) = agenda.pop(now) {
-                match self.begin(&action, Some(at)).await {
+            while let Some(due) = agenda.pop(now) {
+                let at = due.at;
+                match self.begin(&due.action, Some(&due)).await {
                     Ok(begun) => restarts.push(async move { (at, begun.finish().await) }),
                     Err(error) => failed(format!("event at {at}: {error}")),
                 }
@@ -260,11 +258,16 @@ impl Changes {
         }
     }
 
-    async fn carry_out(&self, effect: &Effect, begun: &mut Begun) -> Result<Instant, ChangeError> {
+    async fn carry_out(
+        &self,
+        effect: &Effect,
+        due: Option<&Due>,
+        begun: &mut Begun,
+    ) -> Result<Instant, ChangeError> {
         match effect {
             Effect::Carrier { link, up } => self.set_carrier(*link, *up).await,
             Effect::Set { link, change } => self.set(*link, change),
-            Effect::Node { node, change } => self.change_node(*node, *change, begun).await,
+            Effect::Node { node, change } => self.change_node(*node, *change, due, begun).await,
         }
     }
 
@@ -289,11 +292,19 @@ impl Changes {
         &self,
         node: NodeIndex,
         change: DeviceChange,
+        due: Option<&Due>,
         begun: &mut Begun,
     ) -> Result<Instant, ChangeError> {
+        let at = Instant::now();
+        let run_time = at.saturating_duration_since(self.events.start()).into();
+        let why = ends::told(change, due, run_time).unwrap_or_default();
         if let Some(device) = self.device_of[node] {
             let plane = self.plane.lock();
             let plane = plane.as_ref().ok_or(ChangeError::NoPlane)?;
+            if !why.is_empty() {
+                // Before its commands end.
+                self.ends.note(node, run_time, why);
+            }
             let at = plane.change_device(device, change)?;
             if change == DeviceChange::Restart {
                 for text in &self.topology.nodes[node].init {
@@ -303,13 +314,12 @@ impl Changes {
             }
             return Ok(at);
         }
-        let at = Instant::now();
         let paused = match change {
             DeviceChange::Pause => self.nodes.pause(node).await,
             DeviceChange::Resume => self.nodes.resume(node).await,
-            DeviceChange::Kill => self.nodes.kill(node).await.then_some(Ok(())),
+            DeviceChange::Kill => self.nodes.kill(node, &why).await.then_some(Ok(())),
             DeviceChange::Restart => {
-                let restart = self.nodes.restart(node).await;
+                let restart = self.nodes.restart(node, &why).await;
                 restart.map(|restart| {
                     begun.0.push(restart);
                     Ok(())

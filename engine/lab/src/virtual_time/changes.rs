@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tapestry_core::SimTime;
 use tapestry_models::{DeviceChange, DeviceId, Network, SetLinkError};
 use tapestry_realtime::CapturedLink;
-use tapestry_topologies::resolved::Topology;
+use tapestry_topologies::resolved::{NodeIndex, Topology};
 
 use crate::changes::agenda::Agenda;
 use crate::changes::changed;
 use crate::changes::effects::{Effect, Holds};
+use crate::changes::ends::{Ends, told};
 use crate::event::Events;
 
 /// What is to change when.
@@ -17,6 +18,7 @@ pub(super) struct Plan {
     topology: Topology,
     agenda: Arc<Agenda>,
     holds: Holds,
+    ends: Ends,
     events: Events,
     refused: Vec<String>,
 }
@@ -24,7 +26,8 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(topology: &Topology, agenda: Arc<Agenda>, events: Events) -> Self {
         let topology = topology.clone();
-        Self { topology, agenda, holds: Holds::default(), events, refused: Vec::new() }
+        let (holds, ends) = (Holds::default(), Ends::default());
+        Self { topology, agenda, holds, ends, events, refused: Vec::new() }
     }
 
     /// When the next change is due.
@@ -40,8 +43,14 @@ impl Plan {
         links: &[CapturedLink],
         devices: &[DeviceId],
     ) {
-        while let Some((at, action)) = self.agenda.pop(now) {
-            for effect in self.holds.effects(&self.topology, &action) {
+        while let Some(due) = self.agenda.pop(now) {
+            let at = due.at;
+            for effect in self.holds.effects(&self.topology, &due.action) {
+                if let Effect::Node { node, change } = &effect
+                    && let Some(why) = told(*change, Some(&due), now)
+                {
+                    self.ends.note(*node, now, why);
+                }
                 match carry_out(&self.topology, now, network, links, devices, &effect) {
                     Ok(()) => self.events.emit(&changed(&self.topology, &effect, Some(at), now)),
                     Err(error) => self.refused.push(format!("event at {at}: {error}")),
@@ -49,6 +58,11 @@ impl Plan {
             }
             self.agenda.done();
         }
+    }
+
+    /// What was done to a node that ended the commands which ran on it at `since`.
+    pub(super) fn end_after(&self, node: NodeIndex, since: SimTime) -> Option<String> {
+        self.ends.first_after(node, since)
     }
 
     pub(super) fn take_refused(&mut self) -> Vec<String> {

@@ -252,6 +252,11 @@ impl Simulation {
         self.plan.take_refused()
     }
 
+    /// What was done to a node that ended the commands which ran on it at `since`.
+    pub(super) fn end_of_node(&self, node: NodeIndex, since: SimTime) -> Option<String> {
+        self.plan.end_after(node, since)
+    }
+
     /// Ends the simulation: closes the captures.
     pub(super) fn finish(self) -> Vec<CaptureReport> {
         let Self { mut network, captures, now, .. } = self;

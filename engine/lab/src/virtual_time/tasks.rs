@@ -19,6 +19,8 @@ use crate::tasks::{DRAIN, Done, Executor, Leftover, why};
 
 /// How long a command may take to end after it was asked to; then its status stays unknown.
 const GRACE: SimTime = SimTime::from_secs(10);
+/// The signal of a command whose node was ended.
+const SIGKILL: u8 = 9;
 /// Bytes of output at the end of error messages.
 const TAIL_BYTES: usize = 200;
 
@@ -62,7 +64,7 @@ impl Executor for VirtualTasks<'_> {
             commands,
         };
         let failed = outcome.commands.iter().filter(|command| !command.is_ok());
-        let reasons: Vec<String> = failed.map(|command| why(command, true)).collect();
+        let reasons: Vec<String> = failed.map(why).collect();
         Done::new(outcome, &reasons)
     }
 
@@ -90,7 +92,7 @@ impl Executor for VirtualTasks<'_> {
     async fn finish(mut self) -> Vec<Leftover> {
         let ended = self.stop_background(|_| true).await.into_iter();
         let leftover = |command: CommandOutcome| {
-            let error = (!command.is_ok()).then(|| why(&command, true));
+            let error = (!command.is_ok()).then(|| why(&command));
             Leftover::new(command, error)
         };
         ended.map(leftover).collect()
@@ -309,6 +311,14 @@ impl<'a> VirtualTasks<'a> {
                 outcome.set_status(status);
             }
             outcome.set_output(process.output.finish());
+            // Nothing else kills commands here.
+            if outcome.signal == Some(SIGKILL)
+                && let Some(why) = self.simulation.end_of_node(outcome.node_index, process.started)
+            {
+                let (node, command) = (outcome.node.clone(), outcome.text.clone());
+                let error = CommandError::NodeEnded { node, command, why, ran: true, cut: None };
+                outcome.error = Some(error.into());
+            }
         }
         outcome
     }
