@@ -6,28 +6,35 @@
 //! Assumptions: a key is looked for in the direction's own block, then in the link, then in the
 //! preset's block for the direction, then in the preset; the first one counts whole.
 
+mod explain;
+
 use std::path::Path;
 use std::str::FromStr;
 
 use tapestry_core::link::{
     BeyondDelay, Chance, CorrelationForm, Corruption, DelayTable, DelayValues, DeliveryTrace,
-    Distribution, FileError, Framing, InvalidParameters, Jitter, LinkParameters, Loss, Reorder,
+    Distribution, FileError, Framing, Jitter, LinkParameters, Loss, Reorder,
     Schedule, Slots, TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime};
 
 use crate::diagnostics::report;
-use crate::keys::{LOSSES, PLAIN};
+use crate::keys::{
+    BITS, CELL_BYTES, FRAMES, LOSSES, MINIMUM_BYTES, OVERHEAD_BYTES, PLAIN,
+};
 use crate::read::{Fields, Reader};
 use crate::resolved::Channel;
-use crate::shape::Scalar;
+use crate::shape::{NONE, Scalar};
 use crate::source::Span;
 use crate::tree::Yaml;
 
 /// Whether one of these keys makes a link more than rate and delay.
 pub(crate) fn impaired(fields: &Fields<'_>) -> bool {
     let parameters = crate::keys::DIRECTION.keys.iter().map(|key| key.name);
-    parameters.filter(|name| !PLAIN.contains(name)).any(|name| fields.find(name).is_some())
+    let is_none = |yaml: &Yaml| yaml.scalar() == Some(NONE);
+    parameters
+        .filter(|name| !PLAIN.contains(name))
+        .any(|name| fields.find(name).is_some_and(|yaml| !is_none(yaml)))
 }
 
 /// Reads one direction. What is wrong with a value is recorded, and the value left out.
@@ -37,6 +44,8 @@ pub(crate) fn read(
     channel: Channel,
 ) -> LinkParameters {
     let mut parameters = LinkParameters::default();
+    // What says `none` takes away what stands behind it, and is nothing itself.
+    let given = |reader: &Reader<'_>, key| fields.find(key).filter(|yaml| !reader.is_none(yaml));
     if let Some(yaml) = fields.find("rate") {
         // `unlimited` is no rate, and so parses to none.
         let rate = reader.checked(yaml, Scalar::Rate, "rate");
@@ -46,32 +55,65 @@ pub(crate) fn read(
     if let Some(yaml) = fields.find("overhead") {
         parameters.framing = overhead(reader, yaml, channel).unwrap_or_default();
     }
-    parameters.bucket = bucket(reader, fields);
+    let (burst, peak) = (given(reader, "burst"), given(reader, "peak"));
+    // Without its burst a preset's peak says nothing.
+    let peak = peak.filter(|_| burst.is_some() || fields.own("peak").is_some());
+    parameters.bucket = bucket(reader, burst, peak);
     parameters.trace =
-        fields.find("trace").and_then(|yaml| file(reader, yaml, DeliveryTrace::parse));
-    parameters.schedule = fields.find("schedule").and_then(|yaml| schedule(reader, yaml));
-    parameters.slots = fields.find("slot").and_then(|yaml| slots(reader, yaml));
-    parameters.jitter = fields.find("jitter").and_then(|yaml| jitter(reader, yaml));
+        given(reader, "trace").and_then(|yaml| file(reader, yaml, DeliveryTrace::parse));
+    parameters.schedule = given(reader, "schedule").and_then(|yaml| schedule(reader, yaml));
+    parameters.slots = given(reader, "slot").and_then(|yaml| slots(reader, yaml));
+    parameters.jitter = given(reader, "jitter").and_then(|yaml| jitter(reader, yaml));
     parameters.reordering = fields.find("reordering").is_some_and(|yaml| {
         word(reader, yaml, &["preserve", "allow"], "reordering").as_deref() == Some("allow")
     });
-    parameters.reorder = fields.find("reorder").and_then(|yaml| {
-        let gap = integer(reader, yaml, "gap", 1);
+    parameters.reorder = given(reader, "reorder").and_then(|yaml| {
+        let gap = integer(reader, yaml, "gap", FRAMES, 1);
         Some(Reorder { chance: chance(reader, yaml, "reorder")?, gap })
     });
-    if let Some(yaml) = fields.find("loss") {
+    if let Some(yaml) = given(reader, "loss") {
         parameters.loss = loss(reader, yaml);
         parameters.ecn = yaml
             .get("ecn")
             .is_some_and(|yaml| reader.parsed(yaml, Scalar::Bool, "ecn") == Some(true));
     }
     parameters.duplicate =
-        fields.find("duplicate").and_then(|yaml| chance(reader, yaml, "duplicate"));
-    parameters.corrupt = fields.find("corrupt").and_then(|yaml| {
-        let (per, bits) = (unit(reader, yaml), integer(reader, yaml, "bits", 1));
+        given(reader, "duplicate").and_then(|yaml| chance(reader, yaml, "duplicate"));
+    parameters.corrupt = given(reader, "corrupt").and_then(|yaml| {
+        let (per, bits) = (unit(reader, yaml), integer(reader, yaml, "bits", BITS, 1));
         Some(Corruption { chance: chance(reader, yaml, "corrupt")?, per, bits })
     });
+    give_way(fields, &mut parameters);
     parameters
+}
+
+/// Takes out what a preset says where it cannot stand beside what the user wrote.
+fn give_way(fields: &Fields<'_>, parameters: &mut LinkParameters) {
+    let own = |key| fields.own(key).is_some();
+    if own("rate") && parameters.rate.is_some() && !own("trace") {
+        parameters.trace = None;
+    }
+    if parameters.trace.is_some() && own("trace") {
+        if !own("rate") {
+            parameters.rate = None;
+        }
+        if !own("overhead") {
+            parameters.framing = Framing::default();
+        }
+    }
+    let no_rate_to_fill = parameters.rate.is_none() || parameters.schedules_rate();
+    if no_rate_to_fill && !own("burst") && !own("peak") {
+        parameters.bucket = None;
+    }
+    if let (Some(bucket), Some(rate)) = (&mut parameters.bucket, parameters.rate)
+        && !own("peak")
+        && bucket.peak.is_some_and(|peak| peak < rate)
+    {
+        bucket.peak = None;
+    }
+    if parameters.schedules_loss() && !own("loss") {
+        (parameters.loss, parameters.ecn) = (None, false);
+    }
 }
 
 /// Whether the values of a direction fit together, and to the channel; if not, that is recorded.
@@ -93,37 +135,35 @@ pub(crate) fn validate(
         reader.problems.add(span, wrong.expected("not on a `csma` channel").help(help));
         return false;
     }
-    let Err(error) = parameters.validate(mtu) else { return true };
-    // A key that is missing is missed where another one needs it.
-    let places = [error.key(), "loss", "schedule", "jitter", "delay", "rate"];
-    let Some(span) = places.into_iter().find_map(span) else { return true };
-    let message = error.to_string();
-    let (wrong, help) = message.split_once("; ").unwrap_or((&message, ""));
-    let mut wrong = report(wrong.to_owned()).expected(expected(&error));
-    if !help.is_empty() {
-        wrong = wrong.help(help);
+    if let (Some(_), Some(yaml)) = (&parameters.trace, fields.own("overhead"))
+        && parameters.framing != Framing::NONE
+    {
+        let wrong = report("`overhead` has no effect beside `trace`, which counts packets");
+        let wrong = wrong.expected("expected no `overhead`, or `overhead: none` in this direction");
+        reader.problems.add(yaml.span, wrong);
+        return false;
     }
-    reader.problems.add(span, wrong);
+    let Err(error) = parameters.validate(mtu) else { return true };
+    let key = error.key();
+    let keys = || std::iter::once(key).chain(partners(key).iter().copied());
+    // What the user wrote here is nearer than what a preset says.
+    let own = keys().find_map(|key| fields.own(key));
+    let found = own.or_else(|| keys().find_map(|key| fields.find(key)));
+    let Some(yaml) = found else { return true };
+    let wrong = explain::report_of(fields, &error);
+    reader.problems.add(yaml.span, wrong);
     false
 }
 
-/// What would be accepted, where values do not fit together.
-fn expected(error: &InvalidParameters) -> &'static str {
-    match error.key() {
-        _ if matches!(error, InvalidParameters::Transitions { .. }) => {
-            "expected ways out of one state of at most 100% together"
-        }
-        _ if matches!(error, InvalidParameters::Trapped { .. }) => {
-            "expected a way out with a probability above 0%"
-        }
-        "jitter" => "expected a jitter of at most the delay",
-        "loss" => "expected a loss that no other key contradicts",
-        "burst" => "expected a burst of at least one frame, with a rate",
-        "peak" => "expected a peak of at least the rate",
-        "trace" => "expected a trace without a rate",
-        "slot" => "expected an interval above zero, `min` before `max`",
-        "reorder" => "expected a delay as well",
-        _ => "expected values that fit together",
+/// Keys that may be at fault for what is wrong with another one.
+fn partners(key: &str) -> &'static [&'static str] {
+    match key {
+        "jitter" => &["schedule", "delay"],
+        "reorder" => &["delay", "jitter", "schedule"],
+        "loss" => &["schedule"],
+        "ecn" => &["loss", "schedule"],
+        "burst" | "peak" | "trace" => &["burst", "peak", "rate", "schedule", "trace", "overhead"],
+        _ => &[],
     }
 }
 
@@ -140,9 +180,14 @@ fn word(
     reader.checked(yaml, Scalar::Word(words), key)
 }
 
-/// A whole number within a map; the check has seen its range.
-fn integer<T: FromStr>(reader: &mut Reader<'_>, yaml: &Yaml, key: &str, default: T) -> T {
-    let scalar = Scalar::Integer { min: -1_000, max: 1_000_000 };
+/// A whole number within a map.
+fn integer<T: FromStr>(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    key: &str,
+    scalar: Scalar,
+    default: T,
+) -> T {
     yaml.get(key).and_then(|yaml| reader.parsed(yaml, scalar, key)).unwrap_or(default)
 }
 
@@ -153,10 +198,10 @@ fn probability(reader: &mut Reader<'_>, yaml: &Yaml, key: &str) -> Option<Probab
 fn overhead(reader: &mut Reader<'_>, yaml: &Yaml, channel: Channel) -> Option<Framing> {
     if yaml.map().is_some() {
         return Some(Framing {
-            overhead_bytes: integer(reader, yaml, "frame_bytes", 0),
-            min_wire_bytes: integer(reader, yaml, "minimum_bytes", 0),
-            cell_bytes: integer(reader, yaml, "cell_bytes", 0),
-            cell_overhead_bytes: integer(reader, yaml, "cell_overhead_bytes", 0),
+            overhead_bytes: integer(reader, yaml, "frame_bytes", OVERHEAD_BYTES, 0),
+            min_wire_bytes: integer(reader, yaml, "minimum_bytes", MINIMUM_BYTES, 0),
+            cell_bytes: integer(reader, yaml, "cell_bytes", CELL_BYTES, 0),
+            cell_overhead_bytes: integer(reader, yaml, "cell_overhead_bytes", OVERHEAD_BYTES, 0),
         });
     }
     let names = &["ns-3", "ethernet", "atm", "none"];
@@ -172,21 +217,25 @@ fn overhead(reader: &mut Reader<'_>, yaml: &Yaml, channel: Channel) -> Option<Fr
     })
 }
 
-fn bucket(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<TokenBucket> {
-    let peak = fields.find("peak");
-    let Some(yaml) = fields.find("burst") else {
-        if let Some(peak) = peak {
-            let wrong = report("`peak` is the rate within a burst, and there is no `burst`");
-            reader.problems.add(peak.span, wrong.expected("expected `burst` as well"));
-        }
-        return None;
-    };
-    let burst: ByteCount = reader.parsed(yaml, Scalar::Bytes, "burst")?;
-    let peak = match peak {
-        None => None,
-        Some(yaml) => reader.checked(yaml, Scalar::Rate, "peak")?.parse().ok(),
-    };
-    Some(TokenBucket { burst, peak })
+/// Of no burst that was read: a peak alone.
+const NO_BURST: ByteCount = ByteCount::from_bytes(0);
+
+fn bucket(
+    reader: &mut Reader<'_>,
+    burst: Option<&Yaml>,
+    peak: Option<&Yaml>,
+) -> Option<TokenBucket> {
+    let burst = burst.map(|yaml| {
+        let burst: ByteCount = reader.parsed(yaml, Scalar::Bytes, "burst")?;
+        Some(burst)
+    });
+    let peak =
+        peak.and_then(|yaml| reader.checked(yaml, Scalar::Rate, "peak")?.parse::<DataRate>().ok());
+    match (burst, peak) {
+        (None, None) => None,
+        (None, peak) => Some(TokenBucket { burst: NO_BURST, peak }),
+        (Some(burst), peak) => Some(TokenBucket { burst: burst?, peak }),
+    }
 }
 
 fn schedule(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Schedule> {
@@ -213,7 +262,7 @@ fn slots(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Slots> {
     }
     let min: SimTime = reader.parsed(yaml.get("min")?, Scalar::Time, "min")?;
     let max = yaml.get("max").and_then(|yaml| reader.parsed(yaml, Scalar::Time, "max"));
-    let frames = yaml.get("frames").map(|_| integer(reader, yaml, "frames", 1));
+    let frames = yaml.get("frames").map(|_| integer(reader, yaml, "frames", FRAMES, 1));
     let bytes = yaml.get("bytes").and_then(|yaml| reader.parsed(yaml, Scalar::Bytes, "bytes"));
     Some(Slots { min, max: max.unwrap_or(min), frames, bytes })
 }
@@ -237,7 +286,8 @@ fn jitter(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Jitter> {
         (Some("pareto-normal"), _) => Distribution::ParetoNormal,
         (None, Some(table)) => file(reader, table, |text| {
             // netem's tables have no commas.
-            if text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(',')) {
+            let lines = || text.trim_start_matches('\u{feff}').lines().map(str::trim_start);
+            if lines().any(|line| !line.starts_with('#') && line.contains(',')) {
                 DelayValues::parse(text).map(Distribution::Values)
             } else {
                 DelayTable::parse(text).map(Distribution::Table)
@@ -262,6 +312,11 @@ fn jitter(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Jitter> {
     let beyond = yaml
         .get("beyond_delay")
         .and_then(|yaml| word(reader, yaml, &["error", "clamp"], "beyond_delay"));
+    if let (true, Some(yaml)) = (times_itself, yaml.get("beyond_delay")) {
+        let wrong = report("`beyond_delay` has no effect: a table of times only adds to the delay");
+        reader.problems.add(yaml.span, wrong.expected("not with this table"));
+        return None;
+    }
     let beyond_delay = match beyond.as_deref() {
         Some("clamp") => BeyondDelay::Clamp,
         _ => BeyondDelay::Error,
@@ -333,7 +388,9 @@ fn loss(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Loss> {
     }
     if let Some(yaml) = yaml.get("burst") {
         let rate = probability(reader, yaml, "rate")?;
-        let (min, max) = (integer(reader, yaml, "min", 1), integer(reader, yaml, "max", 4));
+        let min = integer(reader, yaml, "min", FRAMES, 1);
+        // A long shortest burst needs no word about the longest one.
+        let max = integer(reader, yaml, "max", FRAMES, min.max(4));
         return Some(Loss::Burst { rate, min, max });
     }
     if let Some(yaml) = yaml.get("frames") {

@@ -13,7 +13,9 @@ use crate::preset;
 use crate::shape::{Key, Object, Scalar, Shape};
 pub(crate) use event::{ACTIONS, EVENT, SET, SETTINGS};
 use impairment::PARAMETERS;
-pub(crate) use impairment::{DIRECTION, LOSSES, PLAIN};
+pub(crate) use impairment::{
+    BITS, CELL_BYTES, COUNT as FRAMES, DIRECTION, LOSSES, MINIMUM_BYTES, OVERHEAD_BYTES, PLAIN,
+};
 pub(crate) use queue::QUEUE;
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {

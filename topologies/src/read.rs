@@ -10,7 +10,7 @@ use crate::check::wrong_value;
 use crate::diagnostics::{Problems, report, suggestion};
 use crate::expression::{ExprError, Scope, Value};
 use crate::hosts;
-use crate::shape::Scalar;
+use crate::shape::{NONE, Scalar};
 use crate::source::Span;
 use crate::template::{TemplateError, render};
 use crate::tree::{Entry, Yaml};
@@ -19,20 +19,33 @@ use crate::tree::{Entry, Yaml};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields<'t> {
     maps: Vec<&'t Yaml>,
+    /// How many of `maps` the user wrote; the others are a preset's.
+    own: usize,
 }
 
 impl<'t> Fields<'t> {
     pub(crate) fn of(yaml: &'t Yaml) -> Self {
-        Self { maps: vec![yaml] }
+        Self { maps: vec![yaml], own: 1 }
     }
 
     /// Adds a map whose keys count only where no earlier map has them.
     pub(crate) fn push(&mut self, yaml: &'t Yaml) {
         self.maps.push(yaml);
+        self.own = self.maps.len();
+    }
+
+    /// Adds a preset's map, behind all others.
+    pub(crate) fn push_preset(&mut self, yaml: &'t Yaml) {
+        self.maps.push(yaml);
     }
 
     pub(crate) fn find(&self, key: &str) -> Option<&'t Yaml> {
         self.maps.iter().find_map(|map| map.get(key))
+    }
+
+    /// What the user wrote, without presets.
+    pub(crate) fn own(&self, key: &str) -> Option<&'t Yaml> {
+        self.maps[..self.own].iter().find_map(|map| map.get(key))
     }
 
     /// All keys that are present, nearest first; a key may come more than once.
@@ -180,6 +193,16 @@ impl<'p> Reader<'p> {
                 self.problems.add(yaml.span, wrong_value(&wrong, scalar, key, &text));
                 None
             }
+        }
+    }
+
+    /// Whether a scalar says `none`; what is wrong with it is left to who reads it.
+    pub(crate) fn is_none(&self, yaml: &Yaml) -> bool {
+        let Some(text) = yaml.scalar() else { return false };
+        match render(text, &self.scope) {
+            Ok(Some(value)) => value.to_string() == NONE,
+            Ok(None) => text == NONE,
+            Err(_) => false,
         }
     }
 

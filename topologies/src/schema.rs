@@ -154,6 +154,10 @@ fn scalar(kind: Scalar) -> Value {
         Scalar::Rate => {
             json!({ "anyOf": [{ "const": "unlimited" }, number_with_unit("[A-Za-z/]+")] })
         }
+        Scalar::OrNone(Scalar::Text) => return scalar(Scalar::Text),
+        Scalar::OrNone(value) => {
+            return json!({ "anyOf": [{ "const": "none" }, scalar(*value)] });
+        }
         Scalar::Probability => number_with_unit("%"),
         Scalar::Queue | Scalar::QueueLimit | Scalar::Dscp => {
             return json!({ "type": ["string", "integer"] });

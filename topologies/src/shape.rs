@@ -35,6 +35,8 @@ pub(crate) enum Scalar {
     Time,
     /// A rate, or `unlimited`.
     Rate,
+    /// The same, or `none`, which takes away what stands in a link or a preset.
+    OrNone(&'static Scalar),
     Bytes,
     Word(&'static [&'static str]),
     Mac,
@@ -128,6 +130,7 @@ impl Scalar {
             Self::Bool => "`true` or `false`".to_owned(),
             Self::Time => "a time with a unit, such as `5ms`".to_owned(),
             Self::Rate => "`unlimited` or a rate with a unit, such as `10Mbit/s`".to_owned(),
+            Self::OrNone(scalar) => format!("{}, or `none`", scalar.expected()),
             Self::Bytes => "a size with a unit, such as `256MiB`".to_owned(),
             Self::Word(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -188,6 +191,8 @@ impl Scalar {
             Self::Time => parsed(text.parse::<SimTime>()),
             Self::Rate if text == "unlimited" => None,
             Self::Rate => parsed(text.parse::<DataRate>()),
+            Self::OrNone(_) if text == NONE => None,
+            Self::OrNone(scalar) => scalar.complaint(text),
             Self::Bytes => parsed(text.parse::<ByteCount>()),
             Self::Word(words) => {
                 (!words.contains(&text)).then(|| format!("unknown value `{shown}`"))
@@ -225,6 +230,9 @@ impl Scalar {
         }
     }
 }
+
+/// The word that takes a key's value away.
+pub(crate) const NONE: &str = "none";
 
 /// A finite number.
 pub(crate) fn number(text: &str) -> Option<f64> {

@@ -241,6 +241,101 @@ fn every_preset_is_a_right_link_and_can_be_overridden() {
 }
 
 #[test]
+fn none_takes_a_key_away() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("up.trace"), "1\n").unwrap();
+    std::fs::write(dir.path().join("day.csv"), "time,delay\n0s,1ms\n").unwrap();
+    let both = |keys: &str| {
+        let text = format!("{{pair: [a, b], {keys}}}");
+        let topology = read(&text, dir.path()).unwrap_or_else(|wrong| panic!("{keys}: {wrong}"));
+        *topology.links[0].directions.clone().expect(keys)
+    };
+    for (keys, none) in [
+        ("trace: up.trace", "{trace: none, rate: 1Mbit/s}"),
+        ("rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s", "{burst: none, peak: none}"),
+        ("schedule: day.csv", "{schedule: none}"),
+        ("slot: 5ms", "{slot: none}"),
+        ("delay: 5ms, jitter: 1ms", "{jitter: none}"),
+        ("delay: 5ms, reorder: 1%", "{reorder: none}"),
+        ("loss: {probability: 1%, ecn: true}", "{loss: none}"),
+        ("duplicate: 1%", "{duplicate: none}"),
+        ("corrupt: 1%", "{corrupt: none}"),
+    ] {
+        let [with, without] = both(&format!("{keys}, backward: {none}"));
+        assert!(!with.is_plain(), "{keys}");
+        assert!(without.is_plain(), "{keys}: {without:?}");
+    }
+    let [_, backward] =
+        both("rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s, backward: {peak: none}");
+    assert_eq!(backward.bucket.unwrap().peak, None);
+    assert_eq!(right("{pair: [a, b], loss: none}").channel, Channel::Csma, "nothing impairs it");
+    let text = "params: {p: none}\nnodes: {a: {}, b: {}}\nlinks: [{pair: [a, b], loss: '${p}'}]\n";
+    let computed = load_str("net.yaml", text, &[], Path::new("")).unwrap();
+    assert_eq!(computed.links[0].directions, None);
+    // Within a direction, what the user wrote elsewhere may lack what is taken away.
+    let bucket = "rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s, backward: {burst: none}";
+    refuses(bucket, "2Mbit/s", "there is no `burst`", "`peak: none`");
+}
+
+#[test]
+fn a_preset_gives_way_to_what_the_user_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("up.trace", "1\n");
+    write("rates.csv", "time,rate\n0s,1Mbit/s\n");
+    write("losses.csv", "time,loss\n0s,1%\n");
+    let both = |keys: &str| {
+        let text = format!("{{pair: [a, b], {keys}}}");
+        let topology = read(&text, dir.path()).unwrap_or_else(|wrong| panic!("{keys}: {wrong}"));
+        *topology.links[0].directions.clone().expect(keys)
+    };
+    for preset in ["lte", "starlink", "cable"] {
+        let [up, down] = both(&format!("preset: {preset}, forward: {{trace: up.trace}}"));
+        assert!(up.trace.is_some() && up.rate.is_none() && up.bucket.is_none(), "{preset}: {up:?}");
+        assert!(down.trace.is_none() && down.rate.is_some(), "{preset}: {down:?}");
+        assert!(up.jitter.is_some(), "{preset}: the rest of it stays");
+    }
+    assert!(both("preset: cable, rate: unlimited").iter().all(|way| way.bucket.is_none()));
+    assert!(both("preset: cable, schedule: rates.csv").iter().all(|way| way.bucket.is_none()));
+    assert!(both("preset: cable, burst: none").iter().all(|way| way.bucket.is_none()));
+    let [fast, _] = both("preset: cable, rate: 1Gbit/s");
+    assert_eq!(fast.bucket.unwrap().peak, None, "the preset's is 100 Mbit/s");
+    assert!(both("preset: starlink, schedule: losses.csv").iter().all(|way| way.loss.is_none()));
+    // Only what the user wrote contradicts itself.
+    for (keys, text) in [
+        ("preset: lte, trace: up.trace, rate: 1Mbit/s", "up.trace"),
+        ("preset: cable, rate: 1Gbit/s, peak: 2Mbit/s", "2Mbit/s"),
+        ("trace: up.trace, overhead: ethernet", "ethernet"),
+    ] {
+        assert_eq!(wrong_in(&format!("{{pair: [a, b], {keys}}}"), dir.path()).0, text);
+    }
+}
+
+/// The advice of the one problem of a link.
+fn help(keys: &str) -> (String, String) {
+    let wrong = read(&format!("{{pair: [a, b], {keys}}}"), Path::new("")).unwrap_err();
+    let [problem] = wrong.problems() else { panic!("{keys}\n{:?}", miette::Report::new(wrong)) };
+    let text = problem.place.as_ref().unwrap().text.clone();
+    (text, problem.help.clone().unwrap_or_default())
+}
+
+#[test]
+fn what_stands_elsewhere_is_told() {
+    let (text, advice) = help("preset: lte, delay: 3ms, backward: {delay: 9ms}");
+    assert_eq!(text, "3ms");
+    assert!(advice.contains("the jitter comes from the preset"), "{advice}");
+    assert!(advice.contains("`jitter: none`, or one such as `jitter: 3ms`"), "{advice}");
+    assert!(advice.contains("`beyond_delay: clamp`"), "{advice}");
+    let (text, advice) = help("preset: lte, jitter: 18ms");
+    assert_eq!(text, "18ms");
+    assert!(advice.contains("the delay comes from the preset"), "{advice}");
+    let (_, advice) = help("loss: {four_state: {p13: 1%, p32: 50%}}");
+    assert!(advice.contains("`p31` is not given, and so 100% − `p13`"), "{advice}");
+    let (_, advice) = help("loss: {gilbert_elliott: {p: 100%}}");
+    assert!(advice.contains("`r` is not given, and so 100% − `p`"), "{advice}");
+}
+
+#[test]
 fn files_are_read_beside_the_topology() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
@@ -265,16 +360,47 @@ fn files_are_read_beside_the_topology() {
     write("back.trace", "1\n7\n3\n");
     write("none.trace", "# nothing\n");
     write("half.csv", "1ms,50%\n2ms,30%\n");
+    write("shifted.dist", "# netem\n0 8192\n16384\n");
+    write("narrow.dist", "-4000 0 4000\n");
+    write("unsorted.dist", "-8192\n8192 0\n");
+    write("early.csv", "\u{feff}\"time\",\"delay\"\r\n\"0s\",\"1ms\"\r\n\"2s\",\"-1ms\"\r\n");
+    write("before.csv", "-1ms,50%\n2ms,50%\n");
     write("zero.csv", "time,rate\n0s,0bit/s\n");
     for (keys, text, message, expected) in [
         ("trace: back.trace", "3", "line 3", "not before the one above"),
         ("trace: none.trace", "none.trace", "no data", "lines with a time"),
         ("trace: no.trace", "no.trace", "cannot read", ""),
         ("jitter: {table: half.csv}", "half.csv", "80.000000%", "expected 100%"),
+        ("jitter: {table: before.csv}", "-1ms", "line 1", "not negative"),
+        ("schedule: early.csv", "-1ms", "line 3", "not negative"),
+        (
+            "delay: 9ms, jitter: {time: 1ms, table: shifted.dist}",
+            "shifted.dist",
+            "the mean of the numbers is 1.0000 times 8192",
+            "a mean from -0.1 to 0.1",
+        ),
+        (
+            "delay: 9ms, jitter: {time: 1ms, table: narrow.dist}",
+            "narrow.dist",
+            "the standard deviation of the numbers is 0.3987 times 8192",
+            "from 0.75 to 1.25",
+        ),
+        (
+            "delay: 9ms, jitter: {time: 1ms, table: unsorted.dist}",
+            "0",
+            "line 2",
+            "quantiles ascend",
+        ),
+        (
+            "jitter: {table: times.csv, beyond_delay: clamp}",
+            "clamp",
+            "`beyond_delay` has no effect",
+            "not with this table",
+        ),
         ("schedule: zero.csv", "0bit/s", "line 2", "a rate such as"),
         ("schedule: {file: day.csv, repeat: 5s}", "5s", "begins anew at 5s", "after 10s"),
-        ("schedule: day.csv, loss: 1%", "1%", "exclude each other", "contradicts"),
-        ("trace: up.trace, rate: 1Mbit/s", "up.trace", "the trace is the rate", "without a rate"),
+        ("schedule: day.csv, loss: 1%", "1%", "exclude each other", "`loss: none`"),
+        ("trace: up.trace, rate: 1Mbit/s", "up.trace", "the trace is the rate", "`trace: none` or `rate:"),
     ] {
         let found = wrong_in(&format!("{{pair: [a, b], {keys}}}"), dir.path());
         assert_eq!(found.0, text, "{found:?}");
@@ -289,7 +415,7 @@ fn impossible_values_are_refused() {
     refuses("loss: 0.1", "0.1", "no unit", "from 0% to 100%");
     refuses("rate: 0Mbit/s", "0Mbit/s", "zero", "a rate");
     refuses("rate: -5Mbit/s", "-5Mbit/s", "negative", "a rate");
-    refuses("burst: 64KiB", "64KiB", "needs a rate", "with a rate");
+    refuses("burst: 64KiB", "64KiB", "needs a `rate`", "`burst: none`");
     refuses("rate: 1Mbit/s, burst: 1000B", "1000B", "smaller than one frame", "one frame");
     refuses("rate: 1Mbit/s, peak: 2Mbit/s", "2Mbit/s", "no `burst`", "`burst` as well");
     refuses(
@@ -301,9 +427,9 @@ fn impossible_values_are_refused() {
     refuses("delay: 2ms, jitter: 5ms", "5ms", "greater than the delay", "at most the delay");
     let clamped = "{pair: [a, b], delay: 2ms, jitter: {time: 5ms, beyond_delay: clamp}}";
     assert!(read(clamped, Path::new("")).is_ok());
-    refuses("reorder: 5%", "5%", "needs a delay", "delay as well");
+    refuses("reorder: 5%", "5%", "needs a delay", "a `delay` as well");
     refuses("slot: 0ms", "0ms", "no time between", "above zero");
-    refuses("slot: {min: 3ms, max: 2ms}", "{min: 3ms, max: 2ms}", "shorter", "`min` before `max`");
+    refuses("slot: {min: 3ms, max: 2ms}", "{min: 3ms, max: 2ms}", "shorter", "`max` of at least `min`");
     let sums = "loss: {four_state: {p13: 60%, p14: 50%}}";
     refuses(sums, "{four_state: {p13: 60%, p14: 50%}}", "p13 and p14", "expected");
     let trapped = "loss: {gilbert_elliott: {p: 1%, r: 0%}}";
@@ -323,6 +449,29 @@ fn impossible_values_are_refused() {
         "{distribution: normal}",
         "needs the key `time`",
         "`time`",
+    );
+    refuses("rate: 10Mbps", "10Mbps", "write Mbit/s or MB/s", "a rate");
+    // One mistake is one report.
+    refuses("loss: {burst: {rate: 1%, min: 0}}", "0", "out of range", "from 1 to");
+    refuses("loss: {burst: {rate: 1%, max: 0}}", "0", "out of range", "from 1 to");
+    refuses(
+        "loss: {burst: {rate: 1%, min: 3, max: 2}}",
+        "{burst: {rate: 1%, min: 3, max: 2}}",
+        "3 frames is longer than the longest one of 2",
+        "`min` from 1 to `max`",
+    );
+    refuses("corrupt: {probability: 1%, bits: 65}", "65", "out of range", "from 1 to 64");
+    refuses(
+        "overhead: {cell_overhead_bytes: 5}",
+        "{cell_overhead_bytes: 5}",
+        "no cells",
+        "`cell_bytes` as well",
+    );
+    refuses(
+        "delay: 5ms, jitter: {time: 1ms, correlation: 100%}",
+        "{time: 1ms, correlation: 100%}",
+        "correlation of 100%",
+        "a correlation below 100%",
     );
     refuses("preset: lta", "lta", "unknown value", "`lte`");
     refuses("'a->c': {delay: 1ms}", "'a->c'", "no direction of this link", "two neighbours");

@@ -47,6 +47,21 @@ pub enum ParseQuantityError {
         /// What would be accepted.
         expected: &'static str,
     },
+    /// The unit means one thing to some programs and another to others.
+    #[error(
+        "`{unit}` in `{text}` is bits per second to ns-3 and iperf and bytes per second to tc; \
+         write {bits} or {bytes}"
+    )]
+    AmbiguousUnit {
+        /// The text as given.
+        text: String,
+        /// The unit.
+        unit: String,
+        /// The unit that means bits.
+        bits: String,
+        /// The unit that means bytes.
+        bytes: String,
+    },
     /// The value lies between two representable ones.
     #[error("`{text}` is finer than {resolution}; round it")]
     TooFine {

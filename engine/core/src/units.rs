@@ -1,7 +1,7 @@
 //! Rates, sizes and probabilities that know their unit.
 //!
 //! Assumptions: rates are whole bits per second; `k`, `M`, `G`, `T` are powers of 1000 and `Ki`,
-//! `Mi`, `Gi`, `Ti` powers of 1024; `bps` means bits (as in ns-3 and iperf, unlike `tc`).
+//! `Mi`, `Gi`, `Ti` powers of 1024. `bps` is refused: bits in ns-3 and iperf, bytes in `tc`.
 //!
 //! Reference: IEC 80000-13; ns-3 `DataRate::CalculateBytesTxTime`.
 
@@ -28,35 +28,29 @@ const fn unit(name: &'static str, worth: u64, print: Print) -> Unit {
 
 /// A transmission rate in bits per second; never zero.
 ///
-/// As text: `10Mbit/s`, `1.5Gbit/s`, `9600bit/s`, `100Mbps`, `2MiB/s`.
+/// As text: `10Mbit/s`, `1.5Gbit/s`, `9600bit/s`, `2MiB/s`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataRate(NonZeroU64);
 
 const RATE: Quantity = Quantity {
     units: &[
         unit("bit/s", 1, Print::Decimal),
-        unit("bps", 1, Print::Never),
         unit("B/s", 8, Print::Never),
         unit("kbit/s", KILO, Print::Decimal),
         unit("Kbit/s", KILO, Print::Never),
-        unit("kbps", KILO, Print::Never),
-        unit("Kbps", KILO, Print::Never),
         unit("Kibit/s", KIBI, Print::Never),
         unit("kB/s", 8 * KILO, Print::Never),
         unit("KB/s", 8 * KILO, Print::Never),
         unit("KiB/s", 8 * KIBI, Print::Never),
         unit("Mbit/s", MEGA, Print::Decimal),
-        unit("Mbps", MEGA, Print::Never),
         unit("Mibit/s", MEBI, Print::Never),
         unit("MB/s", 8 * MEGA, Print::Never),
         unit("MiB/s", 8 * MEBI, Print::Never),
         unit("Gbit/s", GIGA, Print::Decimal),
-        unit("Gbps", GIGA, Print::Never),
         unit("Gibit/s", GIBI, Print::Never),
         unit("GB/s", 8 * GIGA, Print::Never),
         unit("GiB/s", 8 * GIBI, Print::Never),
         unit("Tbit/s", TERA, Print::Decimal),
-        unit("Tbps", TERA, Print::Never),
     ],
     expected: "a rate such as `10Mbit/s`, `1.5Gbit/s` or `2MiB/s`",
     resolution: "1bit/s",
@@ -101,7 +95,22 @@ impl FromStr for DataRate {
     type Err = ParseQuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_bits_per_sec(RATE.parse(text)?).ok_or_else(|| ParseQuantityError::Zero {
+        let bits_per_sec = RATE.parse(text).map_err(|error| match error {
+            ParseQuantityError::UnknownUnit { text, unit, .. }
+                if ["", "k", "m", "g", "t"]
+                    .iter()
+                    .any(|prefix| unit.eq_ignore_ascii_case(&format!("{prefix}bps"))) =>
+            {
+                let prefix = &unit[..unit.len() - "bps".len()];
+                // Only kilo is small.
+                let prefix =
+                    if prefix == "k" { prefix.to_owned() } else { prefix.to_ascii_uppercase() };
+                let (bits, bytes) = (format!("{prefix}bit/s"), format!("{prefix}B/s"));
+                ParseQuantityError::AmbiguousUnit { text, unit, bits, bytes }
+            }
+            other => other,
+        })?;
+        Self::from_bits_per_sec(bits_per_sec).ok_or_else(|| ParseQuantityError::Zero {
             text: text.to_owned(),
             expected: RATE.expected,
         })
@@ -249,7 +258,7 @@ mod tests {
             ("10Mbit/s", 10_000_000, "10Mbit/s"),
             ("1.5Gbit/s", 1_500_000_000, "1.5Gbit/s"),
             ("9600bit/s", 9_600, "9.6kbit/s"),
-            ("100 Mbps", 100_000_000, "100Mbit/s"),
+            ("100 Mbit/s", 100_000_000, "100Mbit/s"),
             ("64KiB/s", 524_288, "524288bit/s"),
             ("1MB/s", 8_000_000, "8Mbit/s"),
         ] {
@@ -259,6 +268,15 @@ mod tests {
         assert!(matches!("0Mbit/s".parse::<DataRate>(), Err(ParseQuantityError::Zero { .. })));
         assert!(matches!("10".parse::<DataRate>(), Err(ParseQuantityError::NoUnit { .. })));
         assert!(matches!("1m/s".parse::<DataRate>(), Err(ParseQuantityError::UnknownUnit { .. })));
+        for (text, instead) in [
+            ("10Mbps", "write Mbit/s or MB/s"),
+            ("10mbps", "write Mbit/s or MB/s"),
+            ("64 kbps", "write kbit/s or kB/s"),
+            ("9600bps", "write bit/s or B/s"),
+        ] {
+            let error = text.parse::<DataRate>().unwrap_err().to_string();
+            assert!(error.contains(instead), "{error}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod pace;
 mod slots;
 mod streams;
 
-use tapestry_core::link::{Jitter, LinkParameters, Reorder, Schedule, Slots, Step};
+use tapestry_core::link::{Jitter, LinkParameters, Reorder, Schedule, ScheduledRate, Slots, Step};
 use tapestry_core::{DataRate, RandomStream, SimTime};
 
 use chance::Coin;
@@ -118,7 +118,7 @@ impl Impairer {
     /// `now`.
     pub(crate) fn finish(&mut self, now: SimTime, len: usize) -> SimTime {
         let step = self.step(now);
-        self.scheduled_rate = step.rate;
+        self.scheduled_rate = step.rate.and_then(ScheduledRate::limit);
         self.pacer.finish(now, len, step.rate)
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Reference: tc-tbf(8); mahimahi's `link_queue.cc`; RFC 2697 for the arithmetic of tokens.
 
-use tapestry_core::link::{DeliveryTrace, Framing, LinkParameters, TokenBucket};
+use tapestry_core::link::{DeliveryTrace, Framing, LinkParameters, ScheduledRate, TokenBucket};
 use tapestry_core::{DataRate, SimTime};
 
 #[derive(Debug)]
@@ -57,10 +57,10 @@ impl Pacer {
 
     /// When the transmission of a frame of `len` bytes ends to which the transmitter turns at
     /// `now`; `rate` is that of a schedule.
-    pub(super) fn finish(&mut self, now: SimTime, len: usize, rate: Option<DataRate>) -> SimTime {
+    pub(super) fn finish(&mut self, now: SimTime, len: usize, rate: Option<ScheduledRate>) -> SimTime {
         match &mut self.pace {
             Pace::Rate(timer) => {
-                let rate = rate.or(timer.rate);
+                let rate = rate.map_or(timer.rate, ScheduledRate::limit);
                 now + timer.time(rate, || self.framing.wire_bytes(len))
             }
             Pace::Bucket(bucket) => bucket.finish(now, self.framing.wire_bytes(len)),

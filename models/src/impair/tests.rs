@@ -278,8 +278,9 @@ fn jitters_have_the_moments_of_their_distributions() {
     assert_moments(&of(Distribution::Normal), -0.000_78 * 3.0, 3.0, 3.0);
     assert_moments(&of(Distribution::Pareto), -0.033_49 * 3.0, 0.819_7 * 3.0, 9.0);
     assert_moments(&of(Distribution::ParetoNormal), -0.025_3 * 3.0, 0.833_9 * 3.0, 8.0);
-    let table = DelayTable::parse("-8192 8192 8192 8192").unwrap();
-    assert_moments(&of(Distribution::Table(table)), 1.5, 3.0 * 0.75_f64.sqrt(), 2.4);
+    // A quarter at −√3 deviations, the rest at 1/√3 of one.
+    let table = DelayTable::parse("-14189 4730 4730 4730").unwrap();
+    assert_moments(&of(Distribution::Table(table)), 0.0, 3.0, 2.4);
     let values = DelayValues::parse("1ms,25%\n5ms,75%").unwrap();
     let drawn = of(Distribution::Values(values));
     assert!(drawn.iter().all(|&value| value == 1.0 || value == 5.0));

@@ -7,9 +7,24 @@ const TEXT: Shape = one(Scalar::Text);
 const TIME: Shape = one(Scalar::Time);
 const PROBABILITY: Shape = one(Scalar::Probability);
 const BYTES: Shape = one(Scalar::Bytes);
+/// The same, or `none`.
+const NO_TEXT: Shape = one(Scalar::OrNone(&Scalar::Text));
+const NO_TIME: Shape = one(Scalar::OrNone(&Scalar::Time));
+const NO_CHANCE: Shape = one(Scalar::OrNone(&Scalar::Probability));
+const NO_BYTES: Shape = one(Scalar::OrNone(&Scalar::Bytes));
+const NO_RATE: Shape = one(Scalar::OrNone(&Scalar::Rate));
 const FORM: Shape = one(Scalar::Word(&["markov", "netem"]));
 const PER: Shape = one(Scalar::Word(&["frame", "byte", "bit"]));
-const COUNT: Shape = one(Scalar::Integer { min: 1, max: 1_000_000 });
+/// Numbers of frames.
+pub(crate) const COUNT: Scalar = Scalar::Integer { min: 1, max: 1_000_000 };
+/// Bits flipped in a frame.
+pub(crate) const BITS: Scalar = Scalar::Integer { min: 1, max: 64 };
+/// Bytes that are added.
+pub(crate) const OVERHEAD_BYTES: Scalar = Scalar::Integer { min: -1_000, max: 10_000 };
+/// The least that a frame occupies.
+pub(crate) const MINIMUM_BYTES: Scalar = Scalar::Integer { min: 0, max: 100_000 };
+/// Payload of a cell.
+pub(crate) const CELL_BYTES: Scalar = Scalar::Integer { min: 1, max: 100_000 };
 
 /// Keys that a link and each of its directions have.
 pub(super) static PARAMETERS: [Key; 15] = [
@@ -28,20 +43,20 @@ pub(super) static PARAMETERS: [Key; 15] = [
         ]),
         "What a frame occupies on the wire beyond its own bytes; default ns-3.",
     ),
-    key("burst", BYTES, "Size of a token bucket that `rate` fills; default none."),
-    key("peak", one(Scalar::Rate), "Rate within a burst; default unlimited."),
-    key("trace", TEXT, "File in mahimahi's format that says when 1500 bytes may leave."),
+    key("burst", NO_BYTES, "Size of a token bucket that `rate` fills; default none."),
+    key("peak", NO_RATE, "Rate within a burst; default unlimited."),
+    key("trace", NO_TEXT, "File in mahimahi's format that says when 1500 bytes may leave."),
     key(
         "schedule",
-        Shape::Either(&[TEXT, Shape::Object(&SCHEDULE)]),
+        Shape::Either(&[NO_TEXT, Shape::Object(&SCHEDULE)]),
         "CSV file that says when rate, delay and loss change.",
     ),
     key(
         "slot",
-        Shape::Either(&[TIME, Shape::Object(&SLOT)]),
+        Shape::Either(&[NO_TIME, Shape::Object(&SLOT)]),
         "Interval at which frames that were sent go onto the wire together.",
     ),
-    key("jitter", Shape::Either(&[TIME, Shape::Object(&JITTER)]), "Random part of the delay."),
+    key("jitter", Shape::Either(&[NO_TIME, Shape::Object(&JITTER)]), "Random part of the delay."),
     key(
         "reordering",
         one(Scalar::Word(&["preserve", "allow"])),
@@ -49,18 +64,18 @@ pub(super) static PARAMETERS: [Key; 15] = [
     ),
     key(
         "reorder",
-        Shape::Either(&[PROBABILITY, Shape::Object(&REORDER)]),
+        Shape::Either(&[NO_CHANCE, Shape::Object(&REORDER)]),
         "Frames that skip the delay.",
     ),
-    key("loss", Shape::Either(&[PROBABILITY, Shape::Object(&LOSS)]), "Frames that get lost."),
+    key("loss", Shape::Either(&[NO_CHANCE, Shape::Object(&LOSS)]), "Frames that get lost."),
     key(
         "duplicate",
-        Shape::Either(&[PROBABILITY, Shape::Object(&CHANCE)]),
+        Shape::Either(&[NO_CHANCE, Shape::Object(&CHANCE)]),
         "Frames that arrive twice.",
     ),
     key(
         "corrupt",
-        Shape::Either(&[PROBABILITY, Shape::Object(&CORRUPT)]),
+        Shape::Either(&[NO_CHANCE, Shape::Object(&CORRUPT)]),
         "Frames with wrong bits.",
     ),
 ];
@@ -76,23 +91,23 @@ static OVERHEAD: Object = Object {
     keys: &[
         key(
             "frame_bytes",
-            one(Scalar::Integer { min: -1_000, max: 10_000 }),
+            one(OVERHEAD_BYTES),
             "Bytes added to each frame; default 0.",
         ),
         key(
             "minimum_bytes",
-            one(Scalar::Integer { min: 0, max: 100_000 }),
+            one(MINIMUM_BYTES),
             "Shorter frames occupy this much; default 0.",
         ),
         key(
             "cell_bytes",
-            one(Scalar::Integer { min: 1, max: 100_000 }),
+            one(CELL_BYTES),
             "Payload of the cells into which frames are cut; default no cells.",
         ),
         key(
             "cell_overhead_bytes",
-            one(Scalar::Integer { min: -1_000, max: 10_000 }),
-            "Bytes added to each cell; default 0.",
+            one(OVERHEAD_BYTES),
+            "Bytes added to each cell, with `cell_bytes`; default 0.",
         ),
     ],
 };
@@ -110,7 +125,7 @@ static SLOT: Object = Object {
     keys: &[
         needed("min", TIME, "Shortest time between slots."),
         key("max", TIME, "Longest time between slots; default `min`."),
-        key("frames", COUNT, "Most frames in a slot; default no bound."),
+        key("frames", one(COUNT), "Most frames in a slot; default no bound."),
         key("bytes", BYTES, "Bytes after which a slot ends; default no bound."),
     ],
 };
@@ -150,7 +165,7 @@ static REORDER: Object = Object {
         LIKELIHOOD,
         CORRELATION,
         CORRELATION_FORM,
-        key("gap", COUNT, "Every how manieth frame may skip the delay; default 1."),
+        key("gap", one(COUNT), "Every how manieth frame may skip the delay; default 1."),
     ],
 };
 
@@ -163,7 +178,7 @@ static CORRUPT: Object = Object {
         APPLIES_TO,
         key(
             "bits",
-            one(Scalar::Integer { min: 1, max: 64 }),
+            one(BITS),
             "Bits flipped in a frame; default 1.",
         ),
     ],
@@ -217,7 +232,7 @@ static BURST: Object = Object {
     what: "a burst model",
     keys: &[
         needed("rate", PROBABILITY, "How likely a burst begins at a frame."),
-        key("min", COUNT, "Shortest burst in frames; default 1."),
-        key("max", COUNT, "Longest burst in frames; default 4."),
+        key("min", one(COUNT), "Shortest burst in frames; default 1."),
+        key("max", one(COUNT), "Longest burst in frames; default 4."),
     ],
 };

@@ -27,7 +27,7 @@ impl<'t> Entry<'t> {
     fn fields(&self) -> Fields<'t> {
         let mut fields = Fields::of(self.yaml);
         if let Some(preset) = self.preset {
-            fields.push(preset);
+            fields.push_preset(preset);
         }
         fields
     }
@@ -35,12 +35,10 @@ impl<'t> Entry<'t> {
     /// The keys of a direction, nearest first; `block` is the one that names its nodes.
     fn direction(&self, block: Option<&'t Yaml>, which: &str) -> Fields<'t> {
         let mut fields = Fields::default();
-        let presets = self.preset.map(|preset| (preset.get(which), preset));
         let own = [block, self.yaml.get(which), Some(self.yaml)];
-        let rest = presets.map(|(block, preset)| [block, Some(preset)]);
-        for yaml in own.into_iter().chain(rest.into_iter().flatten()).flatten() {
-            fields.push(yaml);
-        }
+        own.into_iter().flatten().for_each(|yaml| fields.push(yaml));
+        let preset = self.preset.map(|preset| [preset.get(which), Some(preset)]);
+        preset.into_iter().flatten().flatten().for_each(|yaml| fields.push_preset(yaml));
         fields
     }
 

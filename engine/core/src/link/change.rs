@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::LinkParameters;
+use super::{LinkParameters, TokenBucket};
 
 /// What a change sets, named as in topology files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,8 +13,9 @@ use super::LinkParameters;
 pub enum Parameter {
     Rate,
     Overhead,
-    /// With the peak rate.
     Burst,
+    /// The peak rate of the bucket, which stays otherwise.
+    Peak,
     Trace,
     Schedule,
     Slot,
@@ -34,7 +35,8 @@ impl Parameter {
         Some(match key {
             "rate" => Self::Rate,
             "overhead" => Self::Overhead,
-            "burst" | "peak" => Self::Burst,
+            "burst" => Self::Burst,
+            "peak" => Self::Peak,
             "trace" => Self::Trace,
             "schedule" => Self::Schedule,
             "slot" => Self::Slot,
@@ -68,7 +70,15 @@ impl ParameterChange {
             match parameter {
                 Parameter::Rate => new.rate = to.rate,
                 Parameter::Overhead => new.framing = to.framing,
-                Parameter::Burst => new.bucket.clone_from(&to.bucket),
+                Parameter::Burst => {
+                    let peak = new.bucket.and_then(|bucket| bucket.peak);
+                    new.bucket = to.bucket.map(|bucket| TokenBucket { peak, ..bucket });
+                }
+                Parameter::Peak => match (&mut new.bucket, to.bucket.and_then(|to| to.peak)) {
+                    (Some(bucket), peak) => bucket.peak = peak,
+                    (None, Some(_)) => new.bucket = to.bucket,
+                    (None, None) => {}
+                },
                 Parameter::Trace => new.trace.clone_from(&to.trace),
                 Parameter::Schedule => new.schedule.clone_from(&to.schedule),
                 Parameter::Slot => new.slots.clone_from(&to.slots),

@@ -24,6 +24,16 @@ pub enum FileError {
         /// Their sum.
         percent: String,
     },
+    /// A table that does not have the moments that its format asks for.
+    #[error("the {moment} of the numbers is {found} times 8192; expected {expected}")]
+    NotStandard {
+        /// Which moment.
+        moment: &'static str,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
 }
 
 /// What is wrong in one line, and where.
@@ -49,10 +59,11 @@ pub(super) struct Row<'t> {
     offset: usize,
 }
 
-/// The rows of a text; lines that begin with `#` are comments.
+/// The rows of a text; lines that begin with `#` are comments. A byte order mark in front is none
+/// of its business.
 pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
     let whole = text.as_ptr() as usize;
-    text.lines().enumerate().filter_map(move |(at, line)| {
+    text.trim_start_matches('\u{feff}').lines().enumerate().filter_map(move |(at, line)| {
         let text = line.trim();
         let offset = text.as_ptr() as usize - whole;
         (!text.is_empty() && !text.starts_with('#')).then_some(Row { text, number: at + 1, offset })
@@ -73,20 +84,33 @@ impl<'t> Row<'t> {
         LineError { line: self.number, offset, found, expected }.into()
     }
 
-    /// The fields between commas, or between blanks where there is no comma.
-    pub(super) fn fields(&self) -> Vec<&'t str> {
-        if self.text.contains(',') {
+    /// The fields between commas, or between blanks where there is no comma; quotes around one are
+    /// taken away (RFC 4180).
+    pub(super) fn fields(&self) -> Result<Vec<&'t str>, FileError> {
+        let fields: Vec<&str> = if self.text.contains(',') {
             self.text.split(',').map(str::trim).collect()
         } else {
             self.text.split_whitespace().collect()
-        }
+        };
+        fields.into_iter().map(|field| self.unquoted(field)).collect()
+    }
+
+    /// No value has a comma or a quote in it, so neither has a field in quotes.
+    fn unquoted(&self, field: &'t str) -> Result<&'t str, FileError> {
+        let inner = match field.strip_prefix('"') {
+            None => Some(field),
+            Some(rest) => rest.strip_suffix('"').map(str::trim),
+        };
+        inner
+            .filter(|inner| !inner.contains('"'))
+            .ok_or_else(|| self.error(field, "a value without quotes, or between two of them"))
     }
 
     pub(super) fn columns<const N: usize>(
         &self,
         expected: &str,
     ) -> Result<[&'t str; N], FileError> {
-        <[&str; N]>::try_from(self.fields())
+        <[&str; N]>::try_from(self.fields()?)
             .map_err(|_| self.error(self.text, format!("{expected} between commas")))
     }
 
@@ -95,7 +119,8 @@ impl<'t> Row<'t> {
             let error = error.to_string();
             // The message says what is wrong and then, behind a semicolon, what to write.
             let expected = error.rsplit_once("; write ").map_or(error.as_str(), |(_, form)| form);
-            self.error(field, expected)
+            let sign = if field.starts_with('-') { ", not negative" } else { "" };
+            self.error(field, format!("{expected}{sign}"))
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidParameters;
+use super::{InvalidParameters, conflict};
 use super::file::{FileError, rows};
 use crate::{Probability, SimTime};
 
@@ -69,9 +69,9 @@ impl Jitter {
     }
 
     pub(super) fn validate(&self) -> Result<(), InvalidParameters> {
-        let conflict = |reason| Err(InvalidParameters::Conflict { key: "jitter", reason });
         if self.correlation == Probability::ONE {
-            return conflict("cannot have a correlation of 100%: the first frame would decide all");
+            let reason = "cannot have a correlation of 100%: the first frame would decide all";
+            return conflict("jitter", reason, "a correlation below 100%");
         }
         Ok(())
     }
@@ -83,7 +83,16 @@ impl DelayTable {
     /// netem's largest table.
     pub const MAX_ENTRIES: usize = 16_384;
 
-    /// Reads netem's `.dist` format: numbers between blanks, lines with `#` are comments.
+    /// How far a table's mean may be from 0, in units of `time`: three times as far as that of
+    /// netem's own tables.
+    pub const MEAN_TOLERANCE: f64 = 0.1;
+    /// How far its standard deviation may be from 1; netem's own tables have 0.82 to 1.00.
+    pub const DEVIATION_TOLERANCE: f64 = 0.25;
+
+    /// Reads netem's `.dist` format: numbers between blanks, lines with `#` are comments. They are
+    /// quantiles, so they do not decrease, and they are normalised, so that `time` is about the
+    /// standard deviation: [`MEAN_TOLERANCE`](Self::MEAN_TOLERANCE),
+    /// [`DEVIATION_TOLERANCE`](Self::DEVIATION_TOLERANCE).
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let mut entries = Vec::new();
         for row in rows(text) {
@@ -91,6 +100,10 @@ impl DelayTable {
                 let number: i16 = word
                     .parse()
                     .map_err(|_| row.error(word, "a whole number from -32768 to 32767"))?;
+                if entries.last().is_some_and(|&last| last > number) {
+                    let expected = "a number of at least the one before: quantiles ascend";
+                    return Err(row.error(word, expected));
+                }
                 entries.push(number);
                 if entries.len() > Self::MAX_ENTRIES {
                     return Err(row.error(word, "the table's end: it has at most 16384 numbers"));
@@ -100,8 +113,21 @@ impl DelayTable {
         if entries.is_empty() {
             return Err(FileError::Empty { expected: "the numbers of a delay distribution" });
         }
-        // Quantiles ascend; a user's samples need not.
-        entries.sort_unstable();
+        let share = |number: &i16| f64::from(*number) / f64::from(Self::SCALE);
+        let count = entries.len() as f64;
+        let mean = entries.iter().map(share).sum::<f64>() / count;
+        let squares = entries.iter().map(|number| (share(number) - mean).powi(2)).sum::<f64>();
+        let deviation = (squares / count).sqrt();
+        let not_standard = |moment, found: f64, expected| {
+            Err(FileError::NotStandard { moment, found: format!("{found:.4}"), expected })
+        };
+        if mean.abs() > Self::MEAN_TOLERANCE {
+            return not_standard("mean", mean, "a mean from -0.1 to 0.1 times 8192");
+        }
+        if (deviation - 1.0).abs() > Self::DEVIATION_TOLERANCE {
+            let expected = "a standard deviation from 0.75 to 1.25 times 8192";
+            return not_standard("standard deviation", deviation, expected);
+        }
         Ok(Self(entries.into()))
     }
 

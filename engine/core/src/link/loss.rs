@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidParameters;
+use super::{InvalidParameters, conflict};
 use crate::Probability;
 
 /// Something that happens to some frames.
@@ -136,12 +136,13 @@ impl Chance {
     }
 
     pub(super) fn validate(&self, key: &'static str, per: Unit) -> Result<(), InvalidParameters> {
-        let conflict = |reason| Err(InvalidParameters::Conflict { key, reason });
         if self.correlation != Probability::ZERO && per != Unit::Frame {
-            return conflict("cannot be correlated per byte or bit, only per frame");
+            let reason = "cannot be correlated per byte or bit, only per frame";
+            return conflict(key, reason, "`correlation` or `per`, not both");
         }
         if self.correlation == Probability::ONE {
-            return conflict("cannot have a correlation of 100%: the first frame would decide all");
+            let reason = "cannot have a correlation of 100%: the first frame would decide all";
+            return conflict(key, reason, "a correlation below 100%");
         }
         Ok(())
     }
@@ -154,7 +155,6 @@ impl Loss {
     }
 
     pub(super) fn validate(&self) -> Result<(), InvalidParameters> {
-        let conflict = |reason| Err(InvalidParameters::Conflict { key: "loss", reason });
         match self {
             Self::Random { chance, per } => chance.validate("loss", *per),
             Self::GilbertElliott { p, r, .. }
@@ -176,16 +176,20 @@ impl Loss {
                 }
                 Ok(())
             }
-            Self::Burst { min, max, .. } if *min == 0 || min > max => {
-                conflict("has bursts of no length: `min` is at least 1 and at most `max`")
+            Self::Burst { min: 0, .. } => {
+                conflict("loss", "has bursts of no frames", "`min` of at least 1")
+            }
+            Self::Burst { min, max, .. } if min > max => {
+                Err(InvalidParameters::BurstLength { min: *min, max: *max })
             }
             Self::GilbertElliott { .. } | Self::Burst { .. } => Ok(()),
             Self::Frames(frames) => {
                 if frames.first().is_none_or(|&first| first == 0) {
-                    return conflict("lists no frame, or frame 0; frames are counted from 1");
+                    let reason = "lists no frame, or frame 0; frames are counted from 1";
+                    return conflict("loss", reason, "numbers of frames from 1 on");
                 }
                 if frames.windows(2).any(|pair| pair[0] >= pair[1]) {
-                    return conflict("lists frames that do not ascend");
+                    return conflict("loss", "lists frames that do not ascend", "each frame once");
                 }
                 Ok(())
             }

@@ -24,7 +24,7 @@ pub use change::{Parameter, ParameterChange};
 pub use file::{FileError, LineError};
 pub use jitter::{BeyondDelay, DelayTable, DelayValues, Distribution, Jitter};
 pub use loss::{Chance, CorrelationForm, Corruption, Loss, Reorder, Unit};
-pub use pace::{DeliveryTrace, Framing, Schedule, Slots, Step, TokenBucket};
+pub use pace::{DeliveryTrace, Framing, Schedule, ScheduledRate, Slots, Step, TokenBucket};
 
 use crate::{ByteCount, DataRate, SimTime};
 
@@ -81,14 +81,17 @@ pub struct LinkParameters {
 pub enum InvalidParameters {
     /// Some frames would have to arrive before they are sent.
     #[error(
-        "a jitter of {jitter} is greater than the delay of {delay}; say `beyond_delay: clamp` to \
-         let such frames arrive at once, or choose a smaller jitter"
+        "a jitter of {jitter} is greater than the {}delay of {delay}; say `beyond_delay: clamp` to \
+         let such frames arrive at once, or choose a smaller jitter",
+        if *scheduled { "schedule's shortest " } else { "" }
     )]
     JitterBeyondDelay {
         /// The jitter's time.
         jitter: SimTime,
-        /// The delay that it varies.
+        /// The shortest delay that it varies.
         delay: SimTime,
+        /// Whether this is a delay of the schedule.
+        scheduled: bool,
     },
     /// Ways out of a state whose probabilities exceed one.
     #[error("the transitions {first} and {second} leave one state and add up to more than 100%")]
@@ -103,6 +106,14 @@ pub enum InvalidParameters {
     Trapped {
         /// The transition that should leave the state.
         transition: &'static str,
+    },
+    /// Bursts of losses without length.
+    #[error("the shortest burst of {min} frames is longer than the longest one of {max}")]
+    BurstLength {
+        /// Shortest burst in frames.
+        min: u32,
+        /// Longest burst in frames.
+        max: u32,
     },
     /// A bucket that no full frame passes.
     #[error("a burst of {burst} is smaller than one frame, which takes up to {frame} on the wire")]
@@ -119,7 +130,18 @@ pub enum InvalidParameters {
         key: &'static str,
         /// Why.
         reason: &'static str,
+        /// What would be accepted.
+        expected: &'static str,
     },
+}
+
+/// Refuses a key for a `reason`, where something else is `expected`.
+const fn conflict<T>(
+    key: &'static str,
+    reason: &'static str,
+    expected: &'static str,
+) -> Result<T, InvalidParameters> {
+    Err(InvalidParameters::Conflict { key, reason, expected })
 }
 
 impl InvalidParameters {
@@ -127,9 +149,21 @@ impl InvalidParameters {
     pub fn key(&self) -> &'static str {
         match self {
             Self::JitterBeyondDelay { .. } => "jitter",
-            Self::Transitions { .. } | Self::Trapped { .. } => "loss",
+            Self::Transitions { .. } | Self::Trapped { .. } | Self::BurstLength { .. } => "loss",
             Self::BurstTooSmall { .. } => "burst",
             Self::Conflict { key, .. } => key,
+        }
+    }
+
+    /// What would be accepted, to follow "expected".
+    pub fn expected(&self) -> &'static str {
+        match self {
+            Self::JitterBeyondDelay { .. } => "a jitter of at most the delay",
+            Self::Transitions { .. } => "ways out of one state of at most 100% together",
+            Self::Trapped { .. } => "a way out with a probability above 0%",
+            Self::BurstLength { .. } => "`min` from 1 to `max`",
+            Self::BurstTooSmall { .. } => "a burst of at least one frame",
+            Self::Conflict { expected, .. } => expected,
         }
     }
 }
@@ -145,8 +179,7 @@ impl LinkParameters {
     /// average, else the highest rate of the schedule. `None`: sending takes no time.
     pub fn nominal_rate(&self) -> Option<DataRate> {
         let of_trace = || self.trace.as_ref().and_then(DeliveryTrace::mean_rate);
-        let of_schedule =
-            || self.schedule.as_ref()?.steps.iter().filter_map(|step| step.rate).max();
+        let of_schedule = || self.steps().filter_map(|step| step.rate?.limit()).max();
         self.rate.or_else(of_trace).or_else(of_schedule)
     }
 
@@ -159,25 +192,32 @@ impl LinkParameters {
     /// Whether there is nothing that a model could not obey; `mtu` is the largest payload of a
     /// frame in bytes.
     pub fn validate(&self, mtu: u32) -> Result<(), InvalidParameters> {
-        let conflict = |key, reason| Err(InvalidParameters::Conflict { key, reason });
         self.validate_pace(mtu)?;
+        let scheduled = || self.steps().filter_map(|step| step.delay);
         if let Some(jitter) = &self.jitter {
             jitter.validate()?;
-            let bounds = self.schedule.iter().flat_map(|schedule| schedule.steps.iter());
-            let shortest = bounds.filter_map(|step| step.delay).min();
-            let delay = shortest.map_or(self.delay, |shortest| shortest.min(self.delay));
+            // A schedule that begins at once leaves nothing to the link's own delay.
+            let replaced =
+                self.steps().next().is_some_and(|step| step.time == SimTime::ZERO && step.delay.is_some());
+            let own = (!replaced).then_some((self.delay, false));
+            let delays = own.into_iter().chain(scheduled().map(|delay| (delay, true)));
+            let (delay, scheduled) = delays.min().unwrap_or((self.delay, false));
             if jitter.beyond_delay == BeyondDelay::Error && jitter.time > delay {
-                return Err(InvalidParameters::JitterBeyondDelay { jitter: jitter.time, delay });
+                let jitter = jitter.time;
+                return Err(InvalidParameters::JitterBeyondDelay { jitter, delay, scheduled });
             }
         }
-        if self.reorder.is_some() && self.delay == SimTime::ZERO && self.jitter.is_none() {
-            return conflict("reorder", "needs a delay: without one there is nobody to overtake");
+        let delayed = self.delay != SimTime::ZERO || scheduled().any(|delay| delay != SimTime::ZERO);
+        if self.reorder.is_some() && !delayed && self.jitter.is_none() {
+            let reason = "needs a delay: without one there is nobody to overtake";
+            return conflict("reorder", reason, "a `delay` as well");
         }
         if let Some(loss) = &self.loss {
             loss.validate()?;
         }
         if self.ecn && self.loss.is_none() && !self.schedules_loss() {
-            return conflict("ecn", "needs a loss: it says which frames get a mark");
+            let reason = "needs a loss: it says which frames get a mark";
+            return conflict("ecn", reason, "a `loss` as well");
         }
         for (key, chance, per) in [
             ("duplicate", self.duplicate.as_ref(), Unit::Frame),
@@ -189,22 +229,31 @@ impl LinkParameters {
             }
         }
         if self.corrupt.as_ref().is_some_and(|c| c.bits == 0) {
-            return conflict("corrupt", "flips no bit with `bits: 0`");
+            return conflict("corrupt", "flips no bit with `bits: 0`", "at least one bit");
         }
         if self.corrupt.as_ref().is_some_and(|c| c.per != Unit::Frame && c.bits != 1) {
-            return conflict("corrupt", "takes either `bits` or `per: bit` and `per: byte`");
+            let reason = "takes either `bits` or `per: bit` and `per: byte`";
+            return conflict("corrupt", reason, "`bits` with `per: frame` only");
         }
         Ok(())
     }
 
     fn validate_pace(&self, mtu: u32) -> Result<(), InvalidParameters> {
-        let conflict = |key, reason| Err(InvalidParameters::Conflict { key, reason });
+        if self.framing.cell_bytes == 0 && self.framing.cell_overhead_bytes != 0 {
+            let reason = "has `cell_overhead_bytes`, and no cells that it could be added to";
+            return conflict("overhead", reason, "`cell_bytes` as well");
+        }
         if let Some(bucket) = &self.bucket {
+            if bucket.burst == ByteCount::from_bytes(0) && bucket.peak.is_some() {
+                let reason = "is the rate within a burst, and there is no `burst`";
+                return conflict("peak", reason, "`burst` as well, or `peak: none`");
+            }
             let Some(rate) = self.rate else {
-                return conflict("burst", "needs a rate, at which its bucket fills");
+                let reason = "needs a `rate`, at which its bucket fills";
+                return conflict("burst", reason, "a `rate` as well, or `burst: none`");
             };
             if bucket.peak.is_some_and(|peak| peak < rate) {
-                return conflict("peak", "is smaller than the rate");
+                return conflict("peak", "is smaller than the rate", "a peak of at least the rate");
             }
             let frame = self.framing.wire_bytes(mtu as usize + FRAME_BYTES_BEYOND_MTU);
             if bucket.burst.as_bytes() < frame {
@@ -212,20 +261,24 @@ impl LinkParameters {
                 return Err(InvalidParameters::BurstTooSmall { burst: bucket.burst, frame });
             }
         }
-        let steps = || self.schedule.iter().flat_map(|schedule| schedule.steps.iter());
+        let scheduled = self.schedules_rate();
         if self.trace.is_some() {
             if self.rate.is_some() {
-                return conflict("trace", "and `rate` exclude each other: the trace is the rate");
+                let reason = "and `rate` exclude each other: the trace is the rate";
+                return conflict("trace", reason, "`trace: none` or `rate: unlimited`");
             }
-            if steps().any(|step| step.rate.is_some()) {
-                return conflict("trace", "and a schedule of rates exclude each other");
+            if scheduled {
+                let reason = "and a schedule of rates exclude each other";
+                return conflict("trace", reason, "`trace: none`, or a schedule without rates");
             }
         }
-        if self.bucket.is_some() && steps().any(|step| step.rate.is_some()) {
-            return conflict("burst", "and a schedule of rates exclude each other");
+        if self.bucket.is_some() && scheduled {
+            let reason = "and a schedule of rates exclude each other";
+            return conflict("burst", reason, "`burst: none`, or a schedule without rates");
         }
         if self.loss.is_some() && self.schedules_loss() {
-            return conflict("loss", "and a schedule of losses exclude each other");
+            let reason = "and a schedule of losses exclude each other";
+            return conflict("loss", reason, "`loss: none`, or a schedule without losses");
         }
         if let Some(slots) = &self.slots {
             slots.validate()?;
@@ -248,11 +301,19 @@ impl LinkParameters {
         .find_map(|(key, used)| used.then_some(key))
     }
 
-    fn schedules_loss(&self) -> bool {
-        self.schedule
-            .iter()
-            .flat_map(|schedule| schedule.steps.iter())
-            .any(|step| step.loss.is_some())
+    /// Whether the schedule says at times what gets lost.
+    pub fn schedules_loss(&self) -> bool {
+        self.steps().any(|step| step.loss.is_some())
+    }
+
+    /// Whether the schedule sets a rate at times.
+    pub fn schedules_rate(&self) -> bool {
+        self.steps().any(|step| step.rate.is_some())
+    }
+
+    /// The rows of the schedule.
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.schedule.iter().flat_map(|schedule| schedule.steps.iter())
     }
 
     fn corrupted_unit(&self) -> Unit {

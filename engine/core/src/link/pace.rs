@@ -1,12 +1,13 @@
 //! When frames may leave: bytes on the wire, token buckets, slots, traces and schedules.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::InvalidParameters;
+use super::{InvalidParameters, conflict};
 use super::file::{FileError, rows};
-use crate::{ByteCount, DataRate, Probability, SimTime};
+use crate::{ByteCount, DataRate, ParseQuantityError, Probability, SimTime};
 
 /// How many bytes a frame occupies on the wire beyond its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,15 +91,16 @@ pub struct Slots {
 
 impl Slots {
     pub(super) fn validate(&self) -> Result<(), InvalidParameters> {
-        let conflict = |reason| Err(InvalidParameters::Conflict { key: "slot", reason });
         if self.min > self.max {
-            return conflict("has a longest time that is shorter than its shortest");
+            let reason = "has a longest time that is shorter than its shortest";
+            return conflict("slot", reason, "`max` of at least `min`");
         }
         if self.max == SimTime::ZERO {
-            return conflict("has no time between its slots");
+            let expected = "an interval above zero, or `slot: none`";
+            return conflict("slot", "has no time between its slots", expected);
         }
         if self.frames == Some(0) || self.bytes == Some(ByteCount::from_bytes(0)) {
-            return conflict("lets nothing pass");
+            return conflict("slot", "lets nothing pass", "`frames` and `bytes` above zero");
         }
         Ok(())
     }
@@ -174,6 +176,38 @@ pub struct Schedule {
     pub repeat: Option<SimTime>,
 }
 
+/// What a schedule says of the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduledRate {
+    /// Sending takes no time.
+    Unlimited,
+    /// This one.
+    #[serde(untagged)]
+    Limited(DataRate),
+}
+
+impl ScheduledRate {
+    /// The rate; `None`: sending takes no time.
+    pub const fn limit(self) -> Option<DataRate> {
+        match self {
+            Self::Unlimited => None,
+            Self::Limited(rate) => Some(rate),
+        }
+    }
+}
+
+impl FromStr for ScheduledRate {
+    type Err = ParseQuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unlimited" => Ok(Self::Unlimited),
+            rate => rate.parse().map(Self::Limited),
+        }
+    }
+}
+
 /// One row of a [`Schedule`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -182,7 +216,7 @@ pub struct Step {
     pub time: SimTime,
     /// The rate from then on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<DataRate>,
+    pub rate: Option<ScheduledRate>,
     /// The delay from then on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay: Option<SimTime>,
@@ -195,14 +229,15 @@ impl Schedule {
     /// Most rows.
     pub const MAX_STEPS: usize = 1_000_000;
 
-    /// Reads CSV with a heading: `time` and any of `rate`, `delay`, `loss`. Values have units.
+    /// Reads CSV with a heading: `time` and any of `rate`, `delay`, `loss`. Values have units; a
+    /// rate may be `unlimited`.
     pub fn parse(text: &str) -> Result<Self, FileError> {
         const EMPTY: FileError = FileError::Empty {
             expected: "a heading such as `time,rate,delay,loss` and rows below it",
         };
         let mut rows = rows(text);
         let heading = rows.next().ok_or(EMPTY)?;
-        let columns = heading.fields();
+        let columns = heading.fields()?;
         for (at, column) in columns.iter().enumerate() {
             let known = ["time", "rate", "delay", "loss"].contains(column);
             if !known || columns[..at].contains(column) {
@@ -216,7 +251,7 @@ impl Schedule {
         }
         let mut steps: Vec<Step> = Vec::new();
         for row in rows {
-            let fields = row.fields();
+            let fields = row.fields()?;
             if fields.len() != columns.len() {
                 let expected = format!("{} values, as in the heading", columns.len());
                 return Err(row.error(row.text, expected));

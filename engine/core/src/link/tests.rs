@@ -40,6 +40,41 @@ fn jitter_beyond_the_delay_is_refused_or_clamped_by_name() {
 }
 
 #[test]
+fn a_jitter_is_measured_by_the_delays_that_there_are() {
+    let jitter = Jitter::uniform(SimTime::from_millis(5));
+    let with = |delay, schedule: &str| LinkParameters {
+        jitter: Some(jitter.clone()),
+        schedule: Some(Schedule::parse(schedule).unwrap()),
+        ..LinkParameters::new(None, SimTime::from_millis(delay))
+    };
+    // The link's own delay never holds, or it does until the first step.
+    assert_eq!(with(0, "time,delay\n0s,9ms\n1s,8ms\n").validate(1_500), Ok(()));
+    let (_, message) = wrong(&with(1, "time,delay\n1s,9ms\n"));
+    assert!(message.contains("than the delay of 1ms"), "{message}");
+    let (key, message) = wrong(&with(20, "time,delay\n0s,9ms\n1s,2ms\n"));
+    assert_eq!(key, "jitter");
+    assert!(message.contains("than the schedule's shortest delay of 2ms"), "{message}");
+}
+
+#[test]
+fn a_change_of_the_burst_leaves_the_peak() {
+    let rate = DataRate::from_bits_per_sec;
+    let bucket = |bytes, peak| Some(TokenBucket { burst: ByteCount::from_bytes(bytes), peak });
+    let mut link = LinkParameters::new(rate(1_000), SimTime::ZERO);
+    link.bucket = bucket(3_000, rate(5_000));
+    let changed = |set: &[Parameter], to| {
+        let to = LinkParameters { bucket: to, ..LinkParameters::default() };
+        ParameterChange { set: set.iter().copied().collect(), to }.applied_to(&link).bucket
+    };
+    use Parameter::{Burst, Peak};
+    assert_eq!(changed(&[Burst], bucket(9_000, None)), bucket(9_000, rate(5_000)));
+    assert_eq!(changed(&[Peak], bucket(0, rate(7_000))), bucket(3_000, rate(7_000)));
+    assert_eq!(changed(&[Peak], None), bucket(3_000, None));
+    assert_eq!(changed(&[Burst, Peak], bucket(9_000, None)), bucket(9_000, None));
+    assert_eq!(changed(&[Burst], None), None);
+}
+
+#[test]
 fn impossible_losses_are_refused() {
     let (zero, half, most) = (Probability::ZERO, percent("50%"), percent("60%"));
     let four = |p13, p31, p32, p23, p14| Loss::FourState { p13, p31, p32, p23, p14 };
@@ -48,8 +83,8 @@ fn impossible_losses_are_refused() {
         (four(half, half, most, half, zero), "p31 and p32"),
         (four(half, zero, half, half, zero), "`p31` is 0%"),
         (Loss::GilbertElliott { p: half, r: zero, bad: half, good: zero }, "`r` is 0%"),
-        (Loss::Burst { rate: half, min: 0, max: 4 }, "`min`"),
-        (Loss::Burst { rate: half, min: 5, max: 4 }, "`min`"),
+        (Loss::Burst { rate: half, min: 0, max: 4 }, "bursts of no frames"),
+        (Loss::Burst { rate: half, min: 5, max: 4 }, "5 frames is longer than the longest one of 4"),
         (Loss::Frames(vec![]), "frame 0"),
         (Loss::Frames(vec![0, 1]), "frame 0"),
         (Loss::Frames(vec![3, 3]), "ascend"),
@@ -96,9 +131,19 @@ fn files_read_and_name_the_line_that_is_wrong() {
     assert_eq!(line(DeliveryTrace::parse("0\n0\n").unwrap_err()), (2, 2, "0".into()));
     assert!(matches!(DeliveryTrace::parse("# none\n"), Err(FileError::Empty { .. })));
 
-    let table = DelayTable::parse("# netem\n 3 -8192\n8192\n").unwrap();
+    let table = DelayTable::parse("\u{feff}# netem\r\n -8192 3\r\n8192\r\n").unwrap();
     assert_eq!(table.entries(), [-8_192, 3, 8_192]);
     assert_eq!(line(DelayTable::parse("1 2\n3 x4 5\n").unwrap_err()), (2, 6, "x4".into()));
+    assert_eq!(line(DelayTable::parse("-8192\n3 -3\n").unwrap_err()), (2, 8, "-3".into()));
+    for (text, told) in [
+        ("-2000 8192 8192", "the mean of the numbers is 0.5853 times 8192"),
+        ("-8192 -8192 8192", "the mean of the numbers is -0.3333 times 8192"),
+        ("-1 1", "the standard deviation of the numbers is 0.0001 times 8192"),
+        ("-12000 12000", "the standard deviation of the numbers is 1.4648 times 8192"),
+    ] {
+        let error = DelayTable::parse(text).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
     assert_eq!(line(DelayTable::parse("40000\n").unwrap_err()), (1, 0, "40000".into()));
 
     let values = DelayValues::parse("delay,probability\n2ms,75%\n1ms,25%\n").unwrap();
@@ -118,6 +163,19 @@ fn files_read_and_name_the_line_that_is_wrong() {
     assert_eq!(found("time,rate\n0s,0Mbit/s\n"), (2, 13, "0Mbit/s".into()));
     assert_eq!(found("time,loss\n0s,101%\n"), (2, 13, "101%".into()));
     assert!(matches!(Schedule::parse("time,rate\n"), Err(FileError::Empty { .. })));
+    assert_eq!(found("time,rate\n0s,1Mbit/s\n-1s,2Mbit/s\n"), (3, 21, "-1s".into()));
+    assert_eq!(found("time,rate\n0s,\"1Mbit/s\n"), (2, 13, "\"1Mbit/s".into()));
+    let error = Schedule::parse("time,delay\n0s,-1ms\n").unwrap_err().to_string();
+    assert!(error.contains("line 2") && error.ends_with(", not negative"), "{error}");
+    let spreadsheet =
+        "\u{feff}\"time\",\"rate\"\r\n\"0s\",\"unlimited\"\r\n\"5s\",\"2Mbit/s\"\r\n";
+    let schedule = Schedule::parse(spreadsheet).unwrap();
+    assert_eq!(schedule.steps[0].rate, Some(ScheduledRate::Unlimited));
+    assert_eq!(schedule.steps[1].rate.and_then(ScheduledRate::limit), "2Mbit/s".parse().ok());
+    let text = serde_json::to_string(&schedule).unwrap();
+    assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule);
+    let values = DelayValues::parse("\u{feff}delay,share\r\n\"1ms\",\"100%\"\r\n").unwrap();
+    assert_eq!(values.entries(), [(SimTime::from_millis(1), Probability::ONE)]);
 }
 
 #[test]
@@ -130,7 +188,7 @@ fn parameters_survive_the_manifest() {
         good: Probability::ZERO,
     });
     link.jitter = Some(Jitter {
-        distribution: Distribution::Table(DelayTable::parse("-1 1").unwrap()),
+        distribution: Distribution::Table(DelayTable::parse("-8192 8192").unwrap()),
         ..Jitter::uniform(SimTime::from_millis(1))
     });
     link.schedule = Some(Schedule::parse("time,delay\n0s,1ms\n").unwrap());
