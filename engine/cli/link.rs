@@ -1,9 +1,9 @@
 //! `tapestry link`: changes a link of a running lab, from another terminal.
 
-use tapestry_lab::control::{self, ControlError, LinkRequest, Request};
+use tapestry_lab::control::{self, LinkRequest, Request};
 use tapestry_lab::rundir;
 
-use crate::{FAILED, USAGE};
+use crate::FAILED;
 
 /// Change a link of a running lab: take it down, bring it up, or set its parameters.
 #[derive(clap::Args)]
@@ -22,13 +22,14 @@ enum Change {
     Down,
     /// Give it its carrier back
     Up,
-    /// Set parameters and leave the others, for example `rate=5Mbit/s loss=3%`
+    /// Set parameters and leave the others, for example `rate=5Mbit/s loss=3% trace=none`
     Set {
-        /// A key of a link in topology files, with its value
+        /// A key of a link in topology files, with its value; for one direction also as there:
+        /// `'a->b={loss: 3%, delay: 20ms}'`
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
         settings: Vec<String>,
-        /// Only for what this node sends
-        #[arg(long, value_name = "NODE")]
+        /// Only for one direction: the node that sends, or `'a->b'`
+        #[arg(long, visible_alias = "direction", value_name = "NODE|A->B")]
         from: Option<String>,
     },
 }
@@ -52,12 +53,6 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
     };
     let request = Request::Link { link: args.link.clone(), change };
-    match control::ask(&run, &request, |_| Ok(())) {
-        Ok(status) => Ok(u8::try_from(status).unwrap_or(FAILED)),
-        Err(ControlError::Misuse(wrong)) => {
-            crate::tell!("error: {wrong}");
-            Ok(USAGE)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let status = control::ask(&run, &request, |_| Ok(()))?;
+    Ok(u8::try_from(status).unwrap_or(FAILED))
 }

@@ -6,6 +6,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tapestry_lab::control::ControlError;
+use tapestry_lab::rundir::RunDirError;
 
 /// A line on standard output. A reader that has left is no reason to end a run.
 #[macro_export]
@@ -131,9 +133,15 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             crate::tell!("error: {}", explain(&error));
-            ExitCode::from(FAILED)
+            ExitCode::from(if is_usage(&error) { USAGE } else { FAILED })
         }
     }
+}
+
+/// Whether what the user asked for makes no sense: a run, node or link that there is not.
+fn is_usage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(RunDirError::NoRun { .. }))
+        || matches!(error.downcast_ref(), Some(ControlError::Misuse(_)))
 }
 
 /// The error and its causes. Many errors quote their cause; it is not said twice.

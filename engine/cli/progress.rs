@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use tapestry_lab::event::{Event, Observer};
+use tapestry_lab::event::{Event, Groups, Observer};
 
 use crate::summary::count;
 
@@ -143,8 +143,15 @@ impl Observer for Progress {
                     crate::tell!("{cause}: ending the run (once more to end it at once)");
                 });
             }
-            Event::Changed { action, link, node, .. } => {
-                let subject = link.as_ref().or(node.as_ref()).map_or("", String::as_str);
+            Event::Changed { action, link, node, groups, .. } => {
+                let subject = match (link.as_ref().or(node.as_ref()), groups) {
+                    (Some(name), _) => name.clone(),
+                    (None, Some(Groups::Names(names))) => names.join(", "),
+                    (None, Some(Groups::Nodes(groups))) => {
+                        groups.keys().map(String::as_str).collect::<Vec<_>>().join(" | ")
+                    }
+                    (None, None) => String::new(),
+                };
                 state.bar.suspend(|| crate::tell!("{action} {subject}"));
             }
             Event::NodeStarted { .. } | Event::Expectation { .. } => {}

@@ -3,8 +3,11 @@
 mod common;
 
 use common::{Lab, host, interface};
-use tapestry_core::{DataRate, SimTime};
-use tapestry_models::{HostBridge, HostConfig, HostInterface, HostRoute, LinkConfig};
+use tapestry_core::link::{Chance, LinkParameters, Loss};
+use tapestry_core::{DataRate, Probability, SimTime};
+use tapestry_models::{
+    Direction, HostBridge, HostConfig, HostInterface, HostRoute, LinkConfig, LinkId,
+};
 
 fn limited(name: &str, delay_ms: u64) -> LinkConfig {
     LinkConfig {
@@ -42,6 +45,49 @@ fn ping_takes_what_the_links_take() {
         }
         assert_eq!(lab.network.poll_timeout(), None, "nothing is left to do");
     }
+}
+
+#[test]
+fn duplicated_replies_are_told() {
+    let mut lab = Lab::pair(limited("l", 5), "10.0.0.1/24", "10.0.0.2/24");
+    lab.run("n0", "ping -c 1 10.0.0.2");
+    let twice = LinkParameters {
+        duplicate: Some(Chance::independent(Probability::ONE)),
+        ..LinkParameters::new(None, SimTime::from_millis(5))
+    };
+    lab.network.set_link(lab.now, LinkId(0), Direction::From(1), &twice).unwrap();
+    let (status, text) = lab.run("n0", "ping -c 2 -i 0.2 10.0.0.2");
+    assert_eq!(status, 0);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].ends_with("icmp_seq=1 ttl=64 time=10.8 ms"), "{text}");
+    assert!(lines[2].ends_with("icmp_seq=1 ttl=64 time=10.8 ms (DUP!)"), "{text}");
+    // With the last reply it ends, before that one's copy.
+    assert!(lines[3].ends_with("icmp_seq=2 ttl=64 time=10.8 ms"), "{text}");
+    assert!(text.contains("2 packets transmitted, 2 received, +1 duplicates, 0% packet loss"));
+    assert!(!lab.run("n0", "ping -q -c 2 -i 0.2 10.0.0.2").1.contains("DUP"));
+}
+
+#[test]
+fn pings_carry_a_traffic_class_and_their_replies_the_same() {
+    for (from, to) in [("10.0.0.1/24", "10.0.0.2/24"), ("fd00::1/64", "fd00::2/64")] {
+        let mut lab = Lab::pair(limited("l", 5), from, to);
+        let target = to.split('/').next().unwrap();
+        assert_eq!(lab.run("n0", &format!("ping -c 1 {target}")).0, 0);
+        // From now on only what can carry a mark passes: ECT(0) is 2, ECT(1) is 1.
+        let marking = LinkParameters {
+            loss: Some(Loss::independent(Probability::ONE)),
+            ecn: true,
+            ..LinkParameters::new(None, SimTime::from_millis(5))
+        };
+        lab.network.set_link(lab.now, LinkId(0), Direction::Both, &marking).unwrap();
+        for (class, status) in [("0", 1), ("2", 0), ("0xb9", 0), ("184", 1)] {
+            let (found, text) = lab.run("n0", &format!("ping -c 1 -W 1 -Q {class} {target}"));
+            assert_eq!(found, status, "-Q {class}: {text}");
+        }
+    }
+    let mut lab = Lab::pair(limited("l", 5), "10.0.0.1/24", "10.0.0.2/24");
+    let (status, text) = lab.run("n0", "ping -c 1 -Q 256 10.0.0.2");
+    assert_eq!((status, text.as_str()), (2, "ping: invalid argument: '256' of -Q\n"));
 }
 
 #[test]

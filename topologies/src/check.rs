@@ -5,9 +5,10 @@
 //! looking at its structure again; values with `${…}` are looked at when they have been computed.
 
 use crate::diagnostics::{Problems, report};
-use crate::expression::ExprError;
+use crate::expression::{self, ExprError, Value};
 use crate::keys;
 use crate::queue::{CODE_POINTS, DISCIPLINES};
+use crate::read::Reader;
 use crate::shape::{Object, Scalar, Shape};
 use crate::source::Span;
 use crate::tasks::Known;
@@ -164,8 +165,8 @@ pub(crate) fn run_time_expression(
 ) -> Option<String> {
     let text = yaml.scalar()?;
     let range = sole_expression(text)?;
-    let expression = &text[range.clone()];
-    if let Err(error) = crate::expression::check(expression, &known.names()) {
+    let inner = &text[range.clone()];
+    if let Err(error) = expression::check(inner, &known.names()) {
         if known.is_open() && matches!(error, ExprError::UnknownName { .. }) {
             return None;
         }
@@ -173,5 +174,25 @@ pub(crate) fn run_time_expression(
         crate::read::expression_problem(problems, yaml, text, part, &error);
         return None;
     }
-    Some(expression.trim().to_owned())
+    Some(inner.trim().to_owned())
+}
+
+/// The same for a condition, which has to be true or false. It is computed with numbers in the
+/// place of the metrics, all of which are numbers.
+pub(crate) fn condition(reader: &mut Reader<'_>, yaml: &Yaml, known: &Known) -> Option<String> {
+    let expression = run_time_expression(reader.problems, yaml, known)?;
+    let given = [1.0, 0.0, 2.5].into_iter().find_map(|number| {
+        let mut scope = reader.scope.clone();
+        known.metrics().for_each(|name| scope.set(name, Value::Float(number)));
+        // What cannot be computed with one number may be with another one.
+        let value = expression::evaluate(&expression, &scope).ok()?;
+        value.as_bool().is_none().then(|| value.type_name())
+    });
+    let Some(given) = given else { return Some(expression) };
+    let shown = crate::diagnostics::excerpt(&expression);
+    let wrong = report(format!("`{shown}` gives {given}, not true or false"));
+    reader
+        .problems
+        .add(yaml.span, wrong.expected("expected a comparison, such as `${loss < 0.01}`"));
+    None
 }

@@ -5,17 +5,17 @@
 //!
 //! Assumptions: parameters are checked as if events happened in the order of the file.
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tapestry_core::SimTime;
 use tapestry_core::link::{Parameter, ParameterChange};
 
-use crate::check::{check, run_time_expression};
+use crate::check::{check, condition};
 use crate::diagnostics::{Diagnostics, Problems, excerpt, report};
-use crate::expression::Scope;
+use crate::expression::{self, Scope};
 use crate::files::Files;
 use crate::impairments;
 use crate::keys::{self, ACTIONS};
-use crate::links::unknown_node;
+use crate::links::{Links, unknown_node};
 use crate::nodes::Drafts;
 use crate::queue::{self, Medium};
 use crate::read::{Fields, Reader, one_or_many};
@@ -25,6 +25,7 @@ use crate::resolved::{
 };
 use crate::shape::{Scalar, Shape};
 use crate::tasks::Known;
+use crate::template::sole_expression;
 use crate::tree::{self, Yaml};
 
 /// The word that heals all partitions, and so names no group.
@@ -33,8 +34,10 @@ const ALL: &str = "all";
 /// What events refer to.
 pub(crate) struct Subjects<'a, 't> {
     pub(crate) drafts: &'a Drafts<'t>,
-    pub(crate) links: &'a [Link],
+    pub(crate) links: &'a Links,
     pub(crate) tasks: &'a [Task],
+    /// How many metrics are known when each of the tasks has ended.
+    pub(crate) measured: &'a [usize],
     pub(crate) known: &'a Known,
 }
 
@@ -47,7 +50,7 @@ pub(crate) fn resolve(
     let mut events = Events {
         // A name that is unknown may stand in what could not be read.
         doubtful: files.incomplete || reader.problems.count() > 0 || reader.lost > 0,
-        states: subjects.links.iter().map(LinkState::of).collect(),
+        states: subjects.links.links().iter().map(LinkState::of).collect(),
         groups: Vec::new(),
         subjects,
     };
@@ -56,7 +59,8 @@ pub(crate) fn resolve(
 }
 
 /// New values for some properties of a link that is in this state, written as in `set`: a YAML map.
-/// They count for what the endpoint `from` sends, or for both directions.
+/// They count for what the endpoint `from` sends, or for both directions and what the map itself
+/// says of each. `ends` are the names of the link's nodes.
 ///
 /// # Errors
 ///
@@ -64,19 +68,23 @@ pub(crate) fn resolve(
 pub fn parse_settings(
     link: &Link,
     state: &LinkState,
+    ends: &[&str],
     from: Option<usize>,
     text: &str,
 ) -> Result<LinkChange, Diagnostics> {
     let mut problems = Problems::default();
     let file = problems.sources.add("settings", text);
     let change = tree::parse(&mut problems, file).and_then(|yaml| {
-        let shape = if from.is_some() { &keys::DIRECTION } else { &keys::SETTINGS };
+        let shape = if from.is_some() { &keys::DIRECTION } else { &keys::SET };
         check(&mut problems, &yaml, &Shape::Object(shape), "settings");
         let mut reader = Reader::new(&mut problems, Scope::new());
-        let fields = [0, 1].map(|direction| {
-            let meant = from.is_none_or(|from| from == direction);
-            if meant { Fields::of(&yaml) } else { Fields::default() }
-        });
+        let fields =
+            match from {
+                None => directions(&mut reader, &yaml, link, ends)?,
+                Some(from) => [0, 1].map(|direction| {
+                    if from == direction { Fields::of(&yaml) } else { Fields::default() }
+                }),
+            };
         change(&mut reader, &fields, &yaml, link, state)
     });
     problems.finish(&link.name, change)
@@ -127,6 +135,52 @@ fn change(
     ((reader.lost, reader.problems.count()) == before).then_some(new)
 }
 
+/// What a `set` says of each direction of a link between nodes of these names.
+fn directions<'y>(
+    reader: &mut Reader<'_>,
+    set: &'y Yaml,
+    link: &Link,
+    ends: &[&str],
+) -> Option<[Fields<'y>; 2]> {
+    let blocks = || {
+        let entries = set.map().unwrap_or_default().iter();
+        entries.filter(|entry| keys::is_direction(&entry.key))
+    };
+    let block = |from: usize| {
+        let pair = Some((*ends.get(from)?, *ends.get(1 - from)?));
+        blocks().find(|entry| keys::direction(&entry.key) == pair).map(|entry| &entry.value)
+    };
+    let own = [block(0), block(1)];
+    let is_own = |yaml: &Yaml| own.iter().flatten().any(|found| std::ptr::eq(*found, yaml));
+    if let Some(stray) = blocks().find(|entry| !is_own(&entry.value)) {
+        let wrong =
+            format!("`{}` is no direction of the link `{}`", excerpt(&stray.key), link.name);
+        let example = format!("expected `{}->{}`", ends.first()?, ends.get(1)?);
+        reader.problems.add(stray.key_span, report(wrong).expected(example));
+        return None;
+    }
+    let named = [set.get("forward"), set.get("backward")];
+    let directed = own.iter().chain(&named).flatten().next();
+    if let (Channel::Csma, Some(yaml)) = (link.channel, directed) {
+        let wrong =
+            report(format!("the link `{}` is a shared medium without directions", link.name));
+        let help = "use `channel: point-to-point` for a link between two nodes";
+        reader.problems.add(yaml.span, wrong.expected("not on a `csma` channel").help(help));
+        return None;
+    }
+    if set.map().unwrap_or_default().is_empty() {
+        let wrong = report("`set` sets nothing");
+        reader.problems.add(set.span, wrong.expected("expected a parameter of a link"));
+        return None;
+    }
+    Some([0, 1].map(|direction| {
+        let mut fields = Fields::default();
+        let maps = [own[direction], named[direction], Some(set)];
+        maps.into_iter().flatten().for_each(|yaml| fields.push(yaml));
+        fields
+    }))
+}
+
 struct Events<'a, 't> {
     subjects: &'a Subjects<'a, 't>,
     doubtful: bool,
@@ -150,9 +204,7 @@ impl Events<'_, '_> {
                 .task(reader, yaml)
                 .map(|task| if during { Origin::During(task) } else { Origin::After(task) }),
         };
-        let when = yaml
-            .get("when")
-            .map(|yaml| run_time_expression(reader.problems, yaml, self.subjects.known));
+        let when = yaml.get("when").map(|yaml| self.when(reader, yaml, from.as_ref()));
         if at.is_none() && when.is_none() && matches!(from, Some(Origin::Lab)) {
             let wrong = report("the event does not say when it happens");
             let wrong = wrong.expected("expected `at`, `during`, `after` or `when`");
@@ -166,6 +218,39 @@ impl Events<'_, '_> {
             when: when.map_or(Some(None), |when| when.map(Some))?,
             actions,
         })
+    }
+
+    /// A condition over what is known when it is looked at. Without a task, that is whenever a task
+    /// has ended, until all metrics it needs are known.
+    fn when(&self, reader: &mut Reader<'_>, yaml: &Yaml, from: Option<&Origin>) -> Option<String> {
+        let Subjects { tasks, measured, known, .. } = *self.subjects;
+        let place = |name: &str| tasks.iter().position(|task| task.name == name);
+        let count = match from {
+            Some(Origin::During(task)) => match place(task)? {
+                0 => Some(0),
+                at => measured.get(at - 1).copied(),
+            },
+            Some(Origin::After(task)) => measured.get(place(task)?).copied(),
+            Some(Origin::Lab) | None => None,
+        };
+        let then = count.map(|count| known.with_metrics(count));
+        let late = then.as_ref().and_then(|then| {
+            let text = yaml.scalar()?;
+            let inner = &text[sole_expression(text)?];
+            let late = |names: &Known| expression::unknown(inner, &names.names());
+            late(then).filter(|_| late(known).is_none())
+        });
+        let Some(metric) = late else {
+            return condition(reader, yaml, then.as_ref().unwrap_or(known));
+        };
+        let task = tasks.iter().find(|task| task.metrics.contains_key(&metric));
+        let of = task.map_or_else(String::new, |task| format!(" of task `{}`", task.name));
+        let wrong = report(format!("the metric `{metric}`{of} is not measured yet at this event"));
+        let wrong = wrong.expected("expected metrics that are known at the task's start or end");
+        let help = "name a later task in `during` or `after`, or none: the condition is then looked \
+                    at whenever a task ends";
+        reader.problems.add(yaml.span, wrong.help(help));
+        None
     }
 
     fn task(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<String> {
@@ -199,6 +284,14 @@ impl Events<'_, '_> {
             let wrong = report(format!("`link` is for `set`; `{key}` names its links itself"));
             reader.problems.add(link.span, wrong.expected("not for this event"));
         }
+        if let Some(empty) = emptied(value)
+            .or_else(|| value.get("link").and_then(emptied))
+            .or_else(|| yaml.get("link").and_then(emptied))
+        {
+            let wrong = report(format!("`{key}` is for nothing: the list is empty"));
+            reader.problems.add(empty.span, wrong.expected("expected at least one name"));
+            return None;
+        }
         let of_links = |links: Vec<LinkIndex>, action: fn(LinkIndex) -> Action| {
             Some(links.into_iter().map(action).collect())
         };
@@ -228,27 +321,32 @@ impl Events<'_, '_> {
         }
     }
 
+    /// Links by name: of one, of a shape of several, or a range of names. Each counts once.
     fn links(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<LinkIndex>> {
-        let mut links = Vec::new();
+        let all = self.subjects.links;
+        let mut links = IndexSet::new();
         let mut complete = true;
         for item in one_or_many(yaml) {
-            let Some(name) = reader.text(item) else {
+            let Some(names) = reader.link_names(item) else {
                 complete = false;
                 continue;
             };
-            let names = || self.subjects.links.iter().map(|link| link.name.as_str());
-            if let Some(link) = names().position(|known| known == name) {
-                links.push(link);
-                continue;
-            }
-            complete = false;
-            if !self.doubtful {
-                let wrong = report(format!("unknown link `{}`", excerpt(&name)));
-                let wrong = wrong.expected("expected the name of a link from `links:`");
-                reader.problems.add(item.span, wrong.suggest(&name, names(), "links"));
+            for name in names {
+                if let Some(found) = all.named(&name) {
+                    links.extend(found);
+                    continue;
+                }
+                complete = false;
+                if !self.doubtful {
+                    let wrong = report(format!("unknown link `{}`", excerpt(&name)));
+                    let wrong = wrong.expected("expected the name of a link from `links:`");
+                    let known = all.links().iter().map(|link| link.name.as_str());
+                    let known = all.shapes().chain(known);
+                    reader.problems.add(item.span, wrong.suggest(&name, known, "links"));
+                }
             }
         }
-        complete.then_some(links)
+        complete.then(|| links.into_iter().collect())
     }
 
     fn nodes(&self, reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Vec<NodeIndex>> {
@@ -282,54 +380,11 @@ impl Events<'_, '_> {
     }
 
     fn set_link(&mut self, reader: &mut Reader<'_>, set: &Yaml, at: LinkIndex) -> Option<Action> {
-        let link = &self.subjects.links[at];
-        let node = |end: usize| {
-            let endpoint = link.endpoints.get(end)?;
-            Some(self.subjects.drafts.nodes[endpoint.node].node.name.as_str())
-        };
-        let ends = [node(0), node(1)];
-        let blocks = || {
-            let entries = set.map().unwrap_or_default().iter();
-            entries.filter(|entry| keys::is_direction(&entry.key))
-        };
-        let nodes_of = |key: &str| {
-            let (from, to) = key.split_once("->")?;
-            Some([from.trim().to_owned(), to.trim().to_owned()])
-        };
-        let block = |from: usize| {
-            let pair = [ends[from]?.to_owned(), ends[1 - from]?.to_owned()];
-            blocks().find(|entry| nodes_of(&entry.key).as_ref() == Some(&pair)).map(|e| &e.value)
-        };
-        let own = [block(0), block(1)];
-        if let Some(stray) = blocks().find(|entry| {
-            !own.iter().flatten().any(|found| std::ptr::eq(*found, &raw const entry.value))
-        }) {
-            let wrong =
-                format!("`{}` is no direction of the link `{}`", excerpt(&stray.key), link.name);
-            let example = format!("expected `{}->{}`", ends[0]?, ends[1]?);
-            reader.problems.add(stray.key_span, report(wrong).expected(example));
-            return None;
-        }
-        let named = [set.get("forward"), set.get("backward")];
-        let directed = own.iter().chain(&named).flatten().next();
-        if let (Channel::Csma, Some(yaml)) = (link.channel, directed) {
-            let wrong =
-                report(format!("the link `{}` is a shared medium without directions", link.name));
-            let help = "use `channel: point-to-point` for a link between two nodes";
-            reader.problems.add(yaml.span, wrong.expected("not on a `csma` channel").help(help));
-            return None;
-        }
-        if set.map().unwrap_or_default().is_empty() {
-            let wrong = report("`set` sets nothing");
-            reader.problems.add(set.span, wrong.expected("expected a parameter of a link"));
-            return None;
-        }
-        let fields = [0, 1].map(|direction| {
-            let mut fields = Fields::default();
-            let maps = [own[direction], named[direction], Some(set)];
-            maps.into_iter().flatten().for_each(|yaml| fields.push(yaml));
-            fields
-        });
+        let link = &self.subjects.links.links()[at];
+        let drafts = self.subjects.drafts;
+        let ends: Vec<&str> =
+            link.endpoints.iter().map(|end| drafts.nodes[end.node].node.name.as_str()).collect();
+        let fields = directions(reader, set, link, &ends)?;
         let change = change(reader, &fields, set, link, &self.states[at])?;
         self.states[at].apply(&change);
         Some(Action::Set { link: at, change: Box::new(change) })
@@ -342,6 +397,11 @@ impl Events<'_, '_> {
             if entry.key == ALL {
                 let wrong = report(format!("`{ALL}` stands for all groups and names none"));
                 reader.problems.add(entry.key_span, wrong.expected("expected another name"));
+                return None;
+            }
+            if let Some(empty) = emptied(&entry.value) {
+                let wrong = report(format!("the group `{}` has no nodes", excerpt(&entry.key)));
+                reader.problems.add(empty.span, wrong.expected("expected at least one node"));
                 return None;
             }
             let nodes = self.nodes(reader, &entry.value)?;
@@ -362,7 +422,7 @@ impl Events<'_, '_> {
             return None;
         }
         self.groups.extend(groups.keys().cloned());
-        for link in self.subjects.links.iter().filter(|link| link.endpoints.len() > 2) {
+        for link in self.subjects.links.links().iter().filter(|link| link.endpoints.len() > 2) {
             let mut sides = link.endpoints.iter().map(|end| group_of[end.node]);
             let first = sides.next();
             if sides.any(|side| Some(side) != first) {
@@ -398,6 +458,11 @@ impl Events<'_, '_> {
         }
         Some(Action::Heal { groups })
     }
+}
+
+/// A list that is written and empty.
+fn emptied(yaml: &Yaml) -> Option<&Yaml> {
+    yaml.list().is_some_and(<[Yaml]>::is_empty).then_some(yaml)
 }
 
 fn time(reader: &mut Reader<'_>, yaml: &Yaml, key: &str) -> Option<SimTime> {

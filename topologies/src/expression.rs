@@ -324,6 +324,14 @@ pub fn check(expression: &str, known: &BTreeSet<&str>) -> Result<(), ExprError> 
     }
 }
 
+/// The first name in an expression that is not known; `None` also if it is no expression.
+pub(crate) fn unknown(expression: &str, known: &BTreeSet<&str>) -> Option<String> {
+    match check(expression, known) {
+        Err(ExprError::UnknownName { name, .. }) => Some(name),
+        _ => None,
+    }
+}
+
 fn with_known<'a>(error: ExprError, names: impl Iterator<Item = &'a str>) -> ExprError {
     match error {
         ExprError::UnknownName { expression, name, range, .. } => ExprError::UnknownName {

@@ -13,15 +13,13 @@ use std::str::FromStr;
 
 use tapestry_core::link::{
     BeyondDelay, Chance, CorrelationForm, Corruption, DelayTable, DelayValues, DeliveryTrace,
-    Distribution, FileError, Framing, Jitter, LinkParameters, Loss, Reorder,
-    Schedule, Slots, TokenBucket, Unit,
+    Distribution, FileError, Framing, Jitter, LinkParameters, Loss, Reorder, Schedule, Slots,
+    TokenBucket, Unit,
 };
 use tapestry_core::{ByteCount, DataRate, Probability, SimTime};
 
 use crate::diagnostics::report;
-use crate::keys::{
-    BITS, CELL_BYTES, FRAMES, LOSSES, MINIMUM_BYTES, OVERHEAD_BYTES, PLAIN,
-};
+use crate::keys::{BITS, CELL_BYTES, FRAMES, LOSSES, MINIMUM_BYTES, OVERHEAD_BYTES, PLAIN};
 use crate::read::{Fields, Reader};
 use crate::resolved::Channel;
 use crate::shape::{NONE, Scalar};

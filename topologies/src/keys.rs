@@ -11,7 +11,7 @@ mod queue;
 
 use crate::preset;
 use crate::shape::{Key, Object, Scalar, Shape};
-pub(crate) use event::{ACTIONS, EVENT, SET, SETTINGS};
+pub(crate) use event::{ACTIONS, EVENT, SET};
 use impairment::PARAMETERS;
 pub(crate) use impairment::{
     BITS, CELL_BYTES, COUNT as FRAMES, DIRECTION, LOSSES, MINIMUM_BYTES, OVERHEAD_BYTES, PLAIN,
@@ -346,6 +346,12 @@ pub(crate) static LINK: Object = Object { what: "a link", keys: &LINK_KEYS };
 /// What keys of a link look like that are a direction's: `a->b`.
 pub(crate) fn is_direction(key: &str) -> bool {
     key.contains("->")
+}
+
+/// The two nodes of `a->b`.
+pub(crate) fn direction(key: &str) -> Option<(&str, &str)> {
+    let (from, to) = key.split_once("->")?;
+    Some((from.trim(), to.trim()))
 }
 
 static LINK_KEYS: [Key; LINK_OWN + PARAMETERS.len()] = {

@@ -9,6 +9,7 @@
 //! nodes are added behind it.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use crate::addresses::Plan;
 use crate::diagnostics::{excerpt, report};
@@ -46,8 +47,10 @@ pub(crate) struct End {
 /// One entry of `links:`.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// The name that the file gives to a shape of several links.
+    name: Option<String>,
     /// Indices into [`Links::links()`].
-    pub(crate) links: std::ops::Range<usize>,
+    pub(crate) links: Range<usize>,
     pub(crate) ipv4: Option<Plan>,
     pub(crate) ipv6: Option<Plan>,
 }
@@ -63,6 +66,18 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn links(&self) -> &[Link] {
         &self.all
+    }
+
+    /// The links of a name: one, or all of a shape of several.
+    pub(crate) fn named(&self, name: &str) -> Option<Range<usize>> {
+        let group = self.groups.iter().find(|group| group.name.as_deref() == Some(name));
+        let link = || self.all.iter().position(|link| link.name == name).map(|at| at..at + 1);
+        group.map(|group| group.links.clone()).or_else(link)
+    }
+
+    /// The names of shapes of several links.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().filter_map(|group| group.name.as_deref())
     }
 
     pub(crate) fn into_links(self) -> Vec<Link> {
@@ -148,6 +163,11 @@ fn resolve_entry(
         let help = format!("it has `{edge}`, for example");
         reader.problems.add(key.key_span, wrong.expected("expected two neighbours").help(help));
     }
+    // A shape's name stands for all its links, so no other link has it.
+    let shape_name = name.clone().filter(|_| !matches!(shape, "pair" | "lan"));
+    if let Some(name) = &shape_name {
+        claim(reader, yaml, name, names);
+    }
     let first = links.all.len();
     for (at, edge) in edges.into_iter().enumerate() {
         let given = name.as_ref().map(|name| match shape {
@@ -174,7 +194,7 @@ fn resolve_entry(
         links.all.push(with_directions(Link { name, ..template.clone() }, parameters, queues));
         links.ends.push(edge);
     }
-    let group = Group { links: first..links.all.len(), ipv4: plan4, ipv6: plan6 };
+    let group = Group { name: shape_name, links: first..links.all.len(), ipv4: plan4, ipv6: plan6 };
     links.groups.push(group);
     has_plans.then_some(())
 }

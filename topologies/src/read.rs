@@ -251,6 +251,12 @@ impl<'p> Reader<'p> {
         complete.then_some(names)
     }
 
+    /// The names of links that a text stands for: itself, or the names of a range.
+    pub(crate) fn link_names(&mut self, yaml: &Yaml) -> Option<Vec<String>> {
+        let text = self.text(yaml)?;
+        if text.contains(['[', ',']) { self.expand(yaml, &text) } else { Some(vec![text]) }
+    }
+
     /// The names a key that is a host list stands for.
     pub(crate) fn key_hosts(&mut self, entry: &Entry) -> Option<Vec<String>> {
         let text = self.key(entry)?;
@@ -264,8 +270,8 @@ impl<'p> Reader<'p> {
             Err(error) => {
                 self.lost += 1;
                 let span = locate(self.problems, yaml.span, text, error.range());
-                let mut wrong = report(error.to_string())
-                    .expected("expected node names such as `n0` or `n[0-9]`");
+                let mut wrong =
+                    report(error.to_string()).expected("expected names such as `n0` or `n[0-9]`");
                 if yaml.scalar().is_some_and(|written| written != text) {
                     wrong = wrong
                         .help(format!("the text became `{}`", crate::diagnostics::excerpt(text)));

@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use tapestry_core::{SimTime, SyncPolicy};
 
 use crate::addresses;
-use crate::check::run_time_expression;
+use crate::check::{condition, run_time_expression};
 use crate::diagnostics::{Problems, report};
 use crate::events;
 use crate::expression::{Addresses, Directory, InterfaceAddresses, Scope, Value};
@@ -66,9 +66,14 @@ pub(crate) fn resolve(
     nodes::resolve_init(&mut reader, &mut nodes, &init);
 
     let mut known = tasks::Known::new(&reader.scope, roots);
-    let tasks = tasks::resolve(&mut reader, files, &drafts, &mut known);
-    let subjects =
-        events::Subjects { drafts: &drafts, links: links.links(), tasks: &tasks, known: &known };
+    let (tasks, measured) = tasks::resolve(&mut reader, files, &drafts, &mut known);
+    let subjects = events::Subjects {
+        drafts: &drafts,
+        links: &links,
+        tasks: &tasks,
+        measured: &measured,
+        known: &known,
+    };
     let events = events::resolve(&mut reader, files, &subjects);
     let metrics = derived(&mut reader, roots, &mut known);
     let expect =
@@ -296,7 +301,7 @@ pub(crate) fn expectations(
 ) -> Vec<Expectation> {
     one_or_many(yaml)
         .iter()
-        .filter_map(|item| run_time_expression(reader.problems, item, known))
+        .filter_map(|item| condition(reader, item, known))
         .map(|expression| Expectation { expression })
         .collect()
 }

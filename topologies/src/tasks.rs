@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use indexmap::{IndexMap, IndexSet};
 use tapestry_core::SimTime;
 
-use crate::check::run_time_expression;
+use crate::check::condition;
 use crate::diagnostics::report;
 use crate::expression::{Scope, Value};
 use crate::files::Files;
@@ -58,6 +58,17 @@ impl Known {
         self.open
     }
 
+    /// Names of metrics, in the order in which they become known.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &str> {
+        self.metrics.iter().map(String::as_str)
+    }
+
+    /// What is known when only so many metrics are.
+    pub(crate) fn with_metrics(&self, count: usize) -> Self {
+        let metrics = self.metrics.iter().take(count).cloned().collect();
+        Self { params: self.params.clone(), metrics, open: self.open }
+    }
+
     pub(crate) fn names(&self) -> BTreeSet<&str> {
         self.params.iter().chain(&self.metrics).map(String::as_str).collect()
     }
@@ -91,20 +102,21 @@ struct Running {
     doubts: Doubts,
 }
 
-/// Reads `tasks:` of all files. `known` gains the tasks' metrics.
+/// Reads `tasks:` of all files. `known` gains the tasks' metrics; the numbers say how many metrics
+/// are known when each task has ended.
 pub(crate) fn resolve(
     reader: &mut Reader<'_>,
     files: &Files,
     drafts: &Drafts<'_>,
     known: &mut Known,
-) -> Vec<Task> {
+) -> (Vec<Task>, Vec<usize>) {
     let roots = files.roots.as_slice();
     let mut names = HashSet::new();
     let mut running = Running::default();
     if files.incomplete {
         running.doubts.add_all();
     }
-    let mut tasks = Vec::new();
+    let (mut tasks, mut metrics) = (Vec::new(), Vec::new());
     for yaml in section(roots, "tasks").flat_map(|yaml| yaml.list().unwrap_or_default()) {
         let name = yaml.get("name").and_then(|yaml| reader.checked(yaml, Scalar::Name, "name"));
         if let (Some(name), Some(at)) = (&name, yaml.get("name"))
@@ -115,8 +127,9 @@ pub(crate) fn resolve(
         }
         let name = name.unwrap_or_default();
         tasks.push(resolve_task(reader, yaml, name, drafts, known, &mut running));
+        metrics.push(known.metrics.len());
     }
-    tasks
+    (tasks, metrics)
 }
 
 fn resolve_task(
@@ -127,7 +140,7 @@ fn resolve_task(
     known: &mut Known,
     running: &mut Running,
 ) -> Task {
-    let when = yaml.get("when").and_then(|yaml| run_time_expression(reader.problems, yaml, known));
+    let when = yaml.get("when").and_then(|yaml| condition(reader, yaml, known));
     let timeout =
         yaml.get("timeout").and_then(|yaml| limit(reader, yaml, "timeout")).unwrap_or(TIMEOUT);
     let commands = commands(reader, yaml, drafts, running);

@@ -14,7 +14,16 @@ nodes: { 'a,b,c': { kind: host }, vm: {} }
 links:
   - { name: wire, pair: [a, b], channel: point-to-point, delay: 5ms }
   - { name: lan, lan: [a, b, c, vm] }
-tasks: [{ name: t, run: { a: 'true' }, metrics: { m: '(1)' } }]
+tasks: [{ name: t, run: { a: 'true' }, metrics: { m: '(1)' } }, { name: u, run: { a: 'true' }, metrics: { later: '(1)' } }]
+events:
+";
+
+/// The same with a shape of several links.
+const CHAIN: &str = "
+nodes: { 'n[0-3]': { kind: host } }
+links:
+  - { name: c, chain: 'n[0-3]', channel: point-to-point, delay: 5ms }
+  - { name: wire, pair: [n0, n3], channel: point-to-point }
 events:
 ";
 
@@ -145,6 +154,41 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
             "`down` is zero: nothing could ever run",
         ),
         ("{ when: '${n > 1}', up: wire }", "n", "unknown name `n` in the expression `n > 1`"),
+        (
+            "{ during: t, when: '${m > 1}', up: wire }",
+            "'${m > 1}'",
+            "the metric `m` of task `t` is not measured yet at this event",
+        ),
+        (
+            "{ after: t, when: '${m + later > 1}', up: wire }",
+            "'${m + later > 1}'",
+            "the metric `later` of task `u` is not measured yet at this event",
+        ),
+        (
+            "{ when: '${m + 1}', up: wire }",
+            "'${m + 1}'",
+            "`m + 1` gives a number, not true or false",
+        ),
+        (
+            "{ after: t, when: \"${'x' if m > 1 else true}\", up: wire }",
+            "\"${'x' if m > 1 else true}\"",
+            "gives a text, not true or false",
+        ),
+        ("{ at: 1s, down: [] }", "[]", "`down` is for nothing: the list is empty"),
+        ("{ at: 1s, kill: [] }", "[]", "`kill` is for nothing: the list is empty"),
+        ("{ at: 1s, heal: [] }", "[]", "`heal` is for nothing: the list is empty"),
+        (
+            "{ at: 1s, link: [], set: { loss: 1% } }",
+            "[]",
+            "`set` is for nothing: the list is empty",
+        ),
+        ("{ at: 1s, partition: { left: [] } }", "[]", "the group `left` has no nodes"),
+        (
+            "{ at: 1s, link: wire, set: { peak: 2Mbit/s } }",
+            "2Mbit/s",
+            "`peak` is the rate within a burst, and there is no `burst`",
+        ),
+        ("{ at: 1s, down: 'wire,lam' }", "'wire,lam'", "unknown link `lam`"),
     ] {
         let (place, said) = wrong(event);
         assert_eq!(place, text, "{event}: {said}");
@@ -158,11 +202,67 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
 fn settings_from_a_command_line_are_read_like_those_of_a_file() {
     let topology = read("").unwrap_or_else(|wrong| panic!("{wrong}"));
     let link = &topology.links[0];
-    let settings = |text| parse_settings(link, &LinkState::of(link), None, text);
+    let settings = |text| parse_settings(link, &LinkState::of(link), &["a", "b"], None, text);
     let change = settings("loss: 3%\nrate: 5Mbit/s\n").expect("right");
     let set = &change.directions[0].parameters.set;
     assert_eq!(set.iter().copied().collect::<Vec<_>>(), [Parameter::Rate, Parameter::Loss]);
     assert_eq!(change.directions[0], change.directions[1]);
     let wrong = settings("los: 3%\n").expect_err("wrong");
     assert_eq!(wrong.problems()[0].message, "unknown key `los`");
+    // Directions are named as in a file.
+    let change = settings("a->b: { loss: 3% }\nbackward: {delay: 1ms}\n").expect("right");
+    let sets = change.directions.each_ref().map(|direction| &direction.parameters.set);
+    assert_eq!(sets, [&[Parameter::Loss].into(), &[Parameter::Delay].into()]);
+    let wrong = settings("a->c: { loss: 3% }\n").expect_err("wrong");
+    assert_eq!(wrong.problems()[0].message, "`a->c` is no direction of the link `wire`");
+    let one = parse_settings(link, &LinkState::of(link), &["a", "b"], Some(1), "loss: 3%\n");
+    assert!(one.expect("right").directions[0].parameters.set.is_empty());
+}
+
+#[test]
+fn what_was_set_can_be_taken_away_again() {
+    let given = "rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s, slot: 1ms, jitter: 1ms, loss: 1%";
+    let events = right(&format!(
+        "  - {{ at: 1s, link: wire, set: {{ {given} }} }}
+  - {{ at: 2s, link: wire, set: {{ peak: none }} }}
+  - {{ at: 3s, link: wire, set: {{ burst: 64KiB, slot: none }} }}
+  - {{ at: 4s, link: wire, set: {{ burst: none, jitter: none, loss: none, rate: unlimited }} }}
+"
+    ));
+    let topology = read("").unwrap_or_else(|wrong| panic!("{wrong}"));
+    let mut state = LinkState::of(&topology.links[0]);
+    let plain = state.clone();
+    let mut after = events.iter().map(|event| {
+        let [Action::Set { change, .. }] = event.actions.as_slice() else { panic!("{event:?}") };
+        state.apply(change);
+        state.directions[0].clone()
+    });
+    let mut next = || after.next().expect("an event");
+    assert!(next().bucket.expect("a bucket").peak.is_some());
+    assert_eq!(next().bucket.expect("a bucket").peak, None);
+    let third = next();
+    assert_eq!(third.bucket.expect("a bucket").burst.as_bytes(), 65_536);
+    assert!(third.slots.is_none() && third.jitter.is_some());
+    assert_eq!(next(), plain.directions[0]);
+}
+
+#[test]
+fn links_are_named_by_range_and_by_shape() {
+    let links = |name: &str| {
+        let text = format!("{CHAIN}  - {{ at: 1s, down: {name} }}\n");
+        let topology = load_str("net.yaml", &text, &[], Path::new(""));
+        let topology = topology.unwrap_or_else(|wrong| panic!("{:?}", miette::Report::new(wrong)));
+        let link = |action: &Action| match action {
+            Action::Down { link } => *link,
+            other => panic!("{other:?}"),
+        };
+        topology.events[0].actions.iter().map(link).collect::<Vec<_>>()
+    };
+    assert_eq!(links("c"), [0, 1, 2]);
+    assert_eq!(links("'c-[1-2]'"), [1, 2]);
+    assert_eq!(links("'wire,c-0'"), [3, 0]);
+    assert_eq!(links("[c-2, c, 'c-[0-1]']"), [2, 0, 1], "each once");
+    let taken = CHAIN.replace("name: wire", "name: c");
+    let wrong = load_str("net.yaml", &taken, &[], Path::new("")).expect_err("twice");
+    assert_eq!(wrong.problems()[0].message, "there are two links named `c`");
 }

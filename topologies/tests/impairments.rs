@@ -265,8 +265,7 @@ fn none_takes_a_key_away() {
         assert!(!with.is_plain(), "{keys}");
         assert!(without.is_plain(), "{keys}: {without:?}");
     }
-    let [_, backward] =
-        both("rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s, backward: {peak: none}");
+    let [_, backward] = both("rate: 1Mbit/s, burst: 9kB, peak: 2Mbit/s, backward: {peak: none}");
     assert_eq!(backward.bucket.unwrap().peak, None);
     assert_eq!(right("{pair: [a, b], loss: none}").channel, Channel::Csma, "nothing impairs it");
     let text = "params: {p: none}\nnodes: {a: {}, b: {}}\nlinks: [{pair: [a, b], loss: '${p}'}]\n";
@@ -400,7 +399,12 @@ fn files_are_read_beside_the_topology() {
         ("schedule: zero.csv", "0bit/s", "line 2", "a rate such as"),
         ("schedule: {file: day.csv, repeat: 5s}", "5s", "begins anew at 5s", "after 10s"),
         ("schedule: day.csv, loss: 1%", "1%", "exclude each other", "`loss: none`"),
-        ("trace: up.trace, rate: 1Mbit/s", "up.trace", "the trace is the rate", "`trace: none` or `rate:"),
+        (
+            "trace: up.trace, rate: 1Mbit/s",
+            "up.trace",
+            "the trace is the rate",
+            "`trace: none` or `rate:",
+        ),
     ] {
         let found = wrong_in(&format!("{{pair: [a, b], {keys}}}"), dir.path());
         assert_eq!(found.0, text, "{found:?}");
@@ -429,7 +433,12 @@ fn impossible_values_are_refused() {
     assert!(read(clamped, Path::new("")).is_ok());
     refuses("reorder: 5%", "5%", "needs a delay", "a `delay` as well");
     refuses("slot: 0ms", "0ms", "no time between", "above zero");
-    refuses("slot: {min: 3ms, max: 2ms}", "{min: 3ms, max: 2ms}", "shorter", "`max` of at least `min`");
+    refuses(
+        "slot: {min: 3ms, max: 2ms}",
+        "{min: 3ms, max: 2ms}",
+        "shorter",
+        "`max` of at least `min`",
+    );
     let sums = "loss: {four_state: {p13: 60%, p14: 50%}}";
     refuses(sums, "{four_state: {p13: 60%, p14: 50%}}", "p13 and p14", "expected");
     let trapped = "loss: {gilbert_elliott: {p: 1%, r: 0%}}";

@@ -67,7 +67,7 @@ pub enum LinkRequest {
     Set {
         /// Keys and values as in topology files: a YAML map.
         settings: String,
-        /// The node whose sending direction is meant; both if absent.
+        /// The direction that is meant: `a->b`, or the node that sends; both if absent.
         #[serde(default)]
         from: Option<String>,
     },

@@ -123,7 +123,9 @@ pub(crate) async fn tasks(
     }
     let unplayed = agenda.left();
     if unplayed > 0 && !broken {
-        let text = format!("{unplayed} planned events did not happen: the last task ended before");
+        let events_word = if unplayed == 1 { "event" } else { "events" };
+        let text =
+            format!("{unplayed} planned {events_word} did not happen: the last task ended before");
         events.emit(&Event::Warning { text });
     }
     let left = runner.finish().await;

@@ -5,11 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tapestry_topologies::resolved::DirectionChange;
+use serde_json::{Map, Value};
 
 use crate::rundir::{EventLog, RunDirError};
+
+/// Groups of a partition.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Groups {
+    /// Names of nodes by name of their group: they were parted.
+    Nodes(IndexMap<String, Vec<String>>),
+    /// Names of groups, or `all`: they were healed.
+    Names(Vec<String>),
+}
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,7 +95,8 @@ pub enum Event {
     },
     /// A link or node was changed: by the topology file's `events`, or from another terminal.
     Changed {
-        /// What was done: `set`, `down`, `up`, `pause`, `resume`, `kill`, `restart`.
+        /// What was done: `set`, `down`, `up`, `partition`, `heal`, `pause`, `resume`, `kill`,
+        /// `restart`. The links that a partition takes down, or its end brings up, follow it.
         action: String,
         /// The link.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,9 +104,12 @@ pub enum Event {
         /// The node.
         #[serde(skip_serializing_if = "Option::is_none")]
         node: Option<String>,
-        /// What was set in each direction.
+        /// The groups that were parted or healed.
         #[serde(skip_serializing_if = "Option::is_none")]
-        parameters: Option<Box<[DirectionChange; 2]>>,
+        groups: Option<Groups>,
+        /// What was set in each direction, by the keys of topology files.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parameters: Option<Box<[Map<String, Value>; 2]>>,
         /// The MTU that was set, bytes.
         #[serde(skip_serializing_if = "Option::is_none")]
         mtu: Option<u32>,

@@ -47,8 +47,22 @@ impl Shared {
         } else if let Some(index) = self.names.iter().position(|known| known == name) {
             format!("node {name} {}", self.nodes.absence(index))
         } else {
-            format!("there is no node {name:?}; the nodes are {}", self.names.join(", "))
+            self.no_node(name)
         })
+    }
+
+    /// What is told if a request is for a node that there is not.
+    fn unknown_node(&self, request: &Request) -> Option<String> {
+        let (Request::Exec { node, .. } | Request::Watch { node } | Request::Attach { node }) =
+            request
+        else {
+            return None;
+        };
+        (!self.names.contains(node)).then(|| self.no_node(node))
+    }
+
+    fn no_node(&self, name: &str) -> String {
+        format!("there is no node {name:?}; the nodes are {}", self.names.join(", "))
     }
 }
 
@@ -105,6 +119,11 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
         }
         Err(error) => Err(format!("request: {error}")),
     };
+    let unknown = request.as_ref().ok().and_then(|request| shared.unknown_node(request));
+    if let Some(wrong) = unknown {
+        let _ = packet(&mut writer, MISUSE, wrong.as_bytes()).await;
+        return;
+    }
     let answered = match request {
         Ok(Request::Link { link, change }) => match shared.changes.request(&link, &change).await {
             Err(wrong) if wrong.is_usage() => {

@@ -31,6 +31,10 @@ pub(super) struct Ping {
     errors: u32,
     /// Requests without reply, by number.
     waiting: BTreeMap<u32, SimTime>,
+    /// When requests were sent that have been answered, by number: further replies are duplicates.
+    answered: BTreeMap<u32, SimTime>,
+    /// Replies whose times count, duplicates too, as in iputils.
+    timed: u32,
     min: SimTime,
     max: SimTime,
     sum_ns: u128,
@@ -50,6 +54,8 @@ struct Options {
     /// Longest run (`-w`).
     deadline: Option<SimTime>,
     hop_limit: u8,
+    /// The whole byte: DSCP and ECN (`-Q`).
+    traffic_class: u8,
     source: Option<String>,
     quiet: bool,
     v6: Option<bool>,
@@ -118,6 +124,8 @@ pub(super) fn start(
         duplicates: 0,
         errors: 0,
         waiting: BTreeMap::new(),
+        answered: BTreeMap::new(),
+        timed: 0,
         min: SimTime::MAX,
         max: SimTime::ZERO,
         sum_ns: 0,
@@ -139,6 +147,7 @@ fn parse(arguments: &[String], v6: bool) -> Result<Options, String> {
         linger: SimTime::from_secs(10),
         deadline: None,
         hop_limit: 64,
+        traffic_class: 0,
         source: None,
         quiet: false,
         v6: v6.then_some(true),
@@ -158,7 +167,7 @@ fn parse(arguments: &[String], v6: bool) -> Result<Options, String> {
                 'n' | 'O' | 'D' | 'U' => {}
                 '4' => options.v6 = Some(false),
                 '6' => options.v6 = Some(true),
-                'c' | 'i' | 's' | 'W' | 'w' | 't' | 'I' => {
+                'c' | 'i' | 's' | 'W' | 'w' | 't' | 'I' | 'Q' => {
                     let rest = &flags[at + 1..];
                     let value = if rest.is_empty() { words.next() } else { Some(rest) };
                     let value = value.ok_or(format!("option requires an argument -- '{flag}'"))?;
@@ -168,7 +177,7 @@ fn parse(arguments: &[String], v6: bool) -> Result<Options, String> {
                 }
                 _ => {
                     return Err(format!(
-                        "invalid option -- '{flag}'; an in-process host knows -c -i -s -W -w -t -I -q -n -4 -6"
+                        "invalid option -- '{flag}'; an in-process host knows -c -i -s -W -w -t -I -Q -q -n -4 -6"
                     ));
                 }
             }
@@ -187,6 +196,12 @@ fn set(options: &mut Options, flag: char, value: &str) -> Option<()> {
         's' => options.size = value.parse().ok().filter(|&size| size <= 65_399)?,
         'W' => options.linger = seconds(value, 1.0)?,
         'w' => options.deadline = Some(seconds(value, 1.0)?),
+        'Q' => {
+            options.traffic_class = match value.strip_prefix("0x") {
+                Some(digits) => u8::from_str_radix(digits, 16).ok()?,
+                None => value.parse().ok()?,
+            }
+        }
         't' => options.hop_limit = value.parse().ok().filter(|&limit| limit > 0)?,
         _ => options.source = Some(value.to_owned()),
     }
@@ -200,6 +215,7 @@ impl Ping {
         let sending = Sending {
             source: Some(self.source),
             hop_limit: self.options.hop_limit,
+            traffic_class: self.options.traffic_class,
             ..Sending::to(self.target, if self.target.is_ipv4() { ICMP } else { ICMPV6 })
         };
         let sequence = self.sent as u16;
@@ -250,7 +266,7 @@ impl Ping {
         let time = (self.latest - self.started).as_nanos() / 1_000_000;
         let _ = writeln!(text, "{}% packet loss, time {time}ms", significant(share));
         if self.received > 0 {
-            let count = u128::from(self.received);
+            let count = u128::from(self.timed);
             let mean = self.sum_ns / count;
             let variance = (self.squares_ns2 / count).saturating_sub(mean * mean);
             let milliseconds = |ns: u128| format!("{}.{:03}", ns / 1_000_000, ns / 1_000 % 1_000);
@@ -276,12 +292,20 @@ impl Ping {
         sequence: u16,
     ) -> Progress {
         let number = self.number(sequence);
-        let Some(sent) = self.waiting.remove(&number) else {
+        let (sent, mark) = if let Some(sent) = self.waiting.remove(&number) {
+            self.received += 1;
+            if self.answered.len() == WAITING {
+                self.answered.pop_first();
+            }
+            self.answered.insert(number, sent);
+            (sent, "")
+        } else {
             self.duplicates += 1;
-            return Progress::Running;
+            let Some(&sent) = self.answered.get(&number) else { return Progress::Running };
+            (sent, " (DUP!)")
         };
         let rtt = cx.now() - sent;
-        self.received += 1;
+        self.timed += 1;
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
         let ns = u128::from(rtt.as_nanos());
@@ -289,7 +313,7 @@ impl Ping {
         self.squares_ns2 += ns * ns;
         if !self.options.quiet {
             cx.print(format!(
-                "{} bytes from {}: icmp_seq={number} ttl={} time={} ms\n",
+                "{} bytes from {}: icmp_seq={number} ttl={} time={} ms{mark}\n",
                 packet.payload().len(),
                 packet.source,
                 packet.hop_limit,

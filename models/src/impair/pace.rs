@@ -57,7 +57,12 @@ impl Pacer {
 
     /// When the transmission of a frame of `len` bytes ends to which the transmitter turns at
     /// `now`; `rate` is that of a schedule.
-    pub(super) fn finish(&mut self, now: SimTime, len: usize, rate: Option<ScheduledRate>) -> SimTime {
+    pub(super) fn finish(
+        &mut self,
+        now: SimTime,
+        len: usize,
+        rate: Option<ScheduledRate>,
+    ) -> SimTime {
         match &mut self.pace {
             Pace::Rate(timer) => {
                 let rate = rate.map_or(timer.rate, ScheduledRate::limit);

@@ -41,7 +41,9 @@ fn origin(fields: &Fields<'_>, error: &InvalidParameters) -> Option<String> {
         };
     }
     if from_preset(key) {
-        return Some(format!("`{key}` comes from the preset: write `{key}: none`, or one of your own"));
+        return Some(format!(
+            "`{key}` comes from the preset: write `{key}: none`, or one of your own"
+        ));
     }
     if fields.find(key).is_none() {
         return Some(format!("the link has this `{key}` already; set it, too"));

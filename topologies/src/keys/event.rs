@@ -37,13 +37,8 @@ pub(crate) static EVENT: Object = Object {
 /// Parameters for a link's directions.
 pub(crate) static SET: Object = Object { what: "a set of parameters", keys: &SET_KEYS };
 
-/// The same without directions, as a command line gives them.
-pub(crate) static SETTINGS: Object = Object { what: "a set of parameters", keys: &SETTINGS_KEYS };
-
 const OWN_MTU: Key =
     key("mtu", MTU, "Largest payload of a frame in bytes; at most the one it starts with.");
-
-static SETTINGS_KEYS: [Key; PARAMETERS.len() + 1] = with_parameters([OWN_MTU]);
 
 static SET_KEYS: [Key; PARAMETERS.len() + 3] = with_parameters([
     key("forward", Shape::Object(&super::DIRECTION), "From first to second endpoint."),

@@ -73,11 +73,7 @@ pub(super) static PARAMETERS: [Key; 15] = [
         Shape::Either(&[NO_CHANCE, Shape::Object(&CHANCE)]),
         "Frames that arrive twice.",
     ),
-    key(
-        "corrupt",
-        Shape::Either(&[NO_CHANCE, Shape::Object(&CORRUPT)]),
-        "Frames with wrong bits.",
-    ),
+    key("corrupt", Shape::Either(&[NO_CHANCE, Shape::Object(&CORRUPT)]), "Frames with wrong bits."),
 ];
 
 /// Those of [`PARAMETERS`] that make no impairment.
@@ -89,16 +85,8 @@ pub(crate) static DIRECTION: Object = Object { what: "a direction", keys: &PARAM
 static OVERHEAD: Object = Object {
     what: "an overhead",
     keys: &[
-        key(
-            "frame_bytes",
-            one(OVERHEAD_BYTES),
-            "Bytes added to each frame; default 0.",
-        ),
-        key(
-            "minimum_bytes",
-            one(MINIMUM_BYTES),
-            "Shorter frames occupy this much; default 0.",
-        ),
+        key("frame_bytes", one(OVERHEAD_BYTES), "Bytes added to each frame; default 0."),
+        key("minimum_bytes", one(MINIMUM_BYTES), "Shorter frames occupy this much; default 0."),
         key(
             "cell_bytes",
             one(CELL_BYTES),
@@ -176,11 +164,7 @@ static CORRUPT: Object = Object {
         CORRELATION,
         CORRELATION_FORM,
         APPLIES_TO,
-        key(
-            "bits",
-            one(BITS),
-            "Bits flipped in a frame; default 1.",
-        ),
+        key("bits", one(BITS), "Bits flipped in a frame; default 1."),
     ],
 };
 

@@ -48,7 +48,7 @@ impl<'t> Entry<'t> {
             let nodes = nodes?;
             let pair = (nodes[from].as_str(), nodes[1 - from].as_str());
             let mut blocks = self.blocks();
-            blocks.find(|entry| nodes_of(&entry.key) == Some(pair)).map(|entry| &entry.value)
+            blocks.find(|entry| keys::direction(&entry.key) == Some(pair)).map(|entry| &entry.value)
         };
         [self.direction(block(0), "forward"), self.direction(block(1), "backward")]
     }
@@ -81,7 +81,7 @@ impl<'t> Entry<'t> {
         let example = edges.first().and_then(|edge| Some((edge.first()?, edge.get(1)?)));
         let example = example.map(|(a, b)| format!("{}->{}", name(a), name(b))).unwrap_or_default();
         self.blocks()
-            .filter(|entry| !nodes_of(&entry.key).is_some_and(|pair| pairs.contains(&pair)))
+            .filter(|entry| !keys::direction(&entry.key).is_some_and(|pair| pairs.contains(&pair)))
             .map(|entry| (example.clone(), entry))
             .collect()
     }
@@ -183,12 +183,6 @@ impl Entry<'_> {
             queue::read(reader, fields[at].find("queue"), Medium { rate, round_trip, mtu })
         })
     }
-}
-
-/// The two nodes of `a->b`.
-fn nodes_of(key: &str) -> Option<(&str, &str)> {
-    let (from, to) = key.split_once("->")?;
-    Some((from.trim(), to.trim()))
 }
 
 /// A link that does this to frames.

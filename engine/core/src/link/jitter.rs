@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidParameters, conflict};
 use super::file::{FileError, rows};
+use super::{InvalidParameters, conflict};
 use crate::{Probability, SimTime};
 
 /// How a delay varies from frame to frame.

@@ -197,8 +197,10 @@ impl LinkParameters {
         if let Some(jitter) = &self.jitter {
             jitter.validate()?;
             // A schedule that begins at once leaves nothing to the link's own delay.
-            let replaced =
-                self.steps().next().is_some_and(|step| step.time == SimTime::ZERO && step.delay.is_some());
+            let replaced = self
+                .steps()
+                .next()
+                .is_some_and(|step| step.time == SimTime::ZERO && step.delay.is_some());
             let own = (!replaced).then_some((self.delay, false));
             let delays = own.into_iter().chain(scheduled().map(|delay| (delay, true)));
             let (delay, scheduled) = delays.min().unwrap_or((self.delay, false));
@@ -207,7 +209,8 @@ impl LinkParameters {
                 return Err(InvalidParameters::JitterBeyondDelay { jitter, delay, scheduled });
             }
         }
-        let delayed = self.delay != SimTime::ZERO || scheduled().any(|delay| delay != SimTime::ZERO);
+        let delayed =
+            self.delay != SimTime::ZERO || scheduled().any(|delay| delay != SimTime::ZERO);
         if self.reorder.is_some() && !delayed && self.jitter.is_none() {
             let reason = "needs a delay: without one there is nobody to overtake";
             return conflict("reorder", reason, "a `delay` as well");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidParameters, conflict};
 use super::file::{FileError, rows};
+use super::{InvalidParameters, conflict};
 use crate::{ByteCount, DataRate, ParseQuantityError, Probability, SimTime};
 
 /// How many bytes a frame occupies on the wire beyond its own.

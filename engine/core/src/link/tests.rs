@@ -84,7 +84,10 @@ fn impossible_losses_are_refused() {
         (four(half, zero, half, half, zero), "`p31` is 0%"),
         (Loss::GilbertElliott { p: half, r: zero, bad: half, good: zero }, "`r` is 0%"),
         (Loss::Burst { rate: half, min: 0, max: 4 }, "bursts of no frames"),
-        (Loss::Burst { rate: half, min: 5, max: 4 }, "5 frames is longer than the longest one of 4"),
+        (
+            Loss::Burst { rate: half, min: 5, max: 4 },
+            "5 frames is longer than the longest one of 4",
+        ),
         (Loss::Frames(vec![]), "frame 0"),
         (Loss::Frames(vec![0, 1]), "frame 0"),
         (Loss::Frames(vec![3, 3]), "ascend"),
@@ -167,8 +170,7 @@ fn files_read_and_name_the_line_that_is_wrong() {
     assert_eq!(found("time,rate\n0s,\"1Mbit/s\n"), (2, 13, "\"1Mbit/s".into()));
     let error = Schedule::parse("time,delay\n0s,-1ms\n").unwrap_err().to_string();
     assert!(error.contains("line 2") && error.ends_with(", not negative"), "{error}");
-    let spreadsheet =
-        "\u{feff}\"time\",\"rate\"\r\n\"0s\",\"unlimited\"\r\n\"5s\",\"2Mbit/s\"\r\n";
+    let spreadsheet = "\u{feff}\"time\",\"rate\"\r\n\"0s\",\"unlimited\"\r\n\"5s\",\"2Mbit/s\"\r\n";
     let schedule = Schedule::parse(spreadsheet).unwrap();
     assert_eq!(schedule.steps[0].rate, Some(ScheduledRate::Unlimited));
     assert_eq!(schedule.steps[1].rate.and_then(ScheduledRate::limit), "2Mbit/s".parse().ok());

@@ -5,15 +5,33 @@
 
 use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
 use tapestry_models::DeviceChange;
 use tapestry_topologies::resolved::{Action, LinkChange, LinkIndex, NodeIndex, Topology};
 
 /// What is done to one link or node.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
-    Set { link: LinkIndex, change: Box<LinkChange> },
-    Carrier { link: LinkIndex, up: bool },
-    Node { node: NodeIndex, change: DeviceChange },
+    Set {
+        link: LinkIndex,
+        change: Box<LinkChange>,
+    },
+    Carrier {
+        link: LinkIndex,
+        up: bool,
+    },
+    Node {
+        node: NodeIndex,
+        change: DeviceChange,
+    },
+    /// Groups of nodes are parted; the links that go down for it follow.
+    Partition {
+        groups: IndexMap<String, Vec<NodeIndex>>,
+    },
+    /// Partitions end; the links that come up for it follow. No group: all.
+    Heal {
+        groups: Vec<String>,
+    },
 }
 
 /// Why links are down.
@@ -77,7 +95,13 @@ impl Holds {
             }
             _ => {}
         }
+        let announced = match action {
+            Action::Partition { groups } => Some(Effect::Partition { groups: groups.clone() }),
+            Action::Heal { groups } => Some(Effect::Heal { groups: groups.clone() }),
+            _ => None,
+        };
         let changed = touched.iter().zip(before).filter(|(link, was)| self.is_down(**link) != *was);
-        changed.map(|(&link, was_down)| Effect::Carrier { link, up: was_down }).collect()
+        let carriers = changed.map(|(&link, was_down)| Effect::Carrier { link, up: was_down });
+        announced.into_iter().chain(carriers).collect()
     }
 }

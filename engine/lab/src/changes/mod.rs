@@ -8,6 +8,7 @@ pub(crate) mod agenda;
 pub(crate) mod cables;
 pub(crate) mod effects;
 pub(crate) mod ends;
+mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use tapestry_topologies::resolved::{
 use tapestry_topologies::{Problem, parse_settings};
 
 use crate::control::LinkRequest;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Groups};
 use crate::machine::PauseError;
 use crate::node::NodeError;
 use crate::nodes::{Nodes, Restart};
@@ -51,12 +52,14 @@ pub enum ChangeError {
         wrong: String,
     },
     /// A direction that the link does not have.
-    #[error("link {link} has no direction from node {node}; it is shared, or not at that node")]
+    #[error("link {link} has no direction {direction}; {known}")]
     NoDirection {
         /// The link.
         link: String,
-        /// The node.
-        node: String,
+        /// As it was asked for: `a->b`, or the node that sends.
+        direction: String,
+        /// Those there are.
+        known: String,
     },
     /// The data plane refused.
     #[error(transparent)]
@@ -191,18 +194,30 @@ impl Changes {
     ) -> Result<Action, ChangeError> {
         let this = &self.topology.links[link];
         let name = |end: &Endpoint| self.topology.nodes[end.node].name.as_str();
-        let from = match from {
+        let ends: Vec<&str> = this.endpoints.iter().map(name).collect();
+        let direction_of = |wanted: &str| {
+            let (node, to) = match wanted.split_once("->") {
+                None => (wanted, None),
+                Some((node, to)) => (node.trim(), Some(to.trim())),
+            };
+            let end = ends.iter().position(|end| *end == node)?;
+            let goes_there = to.is_none_or(|to| ends.get(1 - end.min(1)) == Some(&to));
+            (this.channel == Channel::PointToPoint && goes_there).then_some(end)
+        };
+        let from = match from.map(|wanted| (wanted, direction_of(wanted))) {
             None => None,
-            Some(node) => match this.endpoints.iter().position(|end| name(end) == node) {
-                Some(end) if this.channel == Channel::PointToPoint => Some(end),
-                _ => {
-                    let (link, node) = (this.name.clone(), node.to_owned());
-                    return Err(ChangeError::NoDirection { link, node });
-                }
-            },
+            Some((_, Some(end))) => Some(end),
+            Some((wanted, None)) => {
+                let (link, direction) = (this.name.clone(), wanted.to_owned());
+                let known = match (this.channel, ends.as_slice()) {
+                    (Channel::PointToPoint, [a, b]) => format!("it has {a}->{b} and {b}->{a}"),
+                    _ => "it is shared by all its nodes".to_owned(),
+                };
+                return Err(ChangeError::NoDirection { link, direction, known });
+            }
         };
         let state = self.states.lock()[link].clone();
-        let change = parse_settings(this, &state, from, settings);
+        let change = parse_settings(this, &state, &ends, from, settings);
         let change = change.map_err(|wrong| ChangeError::Settings {
             wrong: wrong.problems().iter().map(told).collect::<Vec<_>>().join("; "),
         })?;
@@ -265,6 +280,8 @@ impl Changes {
         begun: &mut Begun,
     ) -> Result<Instant, ChangeError> {
         match effect {
+            // What follows from it are effects of their own.
+            Effect::Partition { .. } | Effect::Heal { .. } => Ok(Instant::now()),
             Effect::Carrier { link, up } => self.set_carrier(*link, *up).await,
             Effect::Set { link, change } => self.set(*link, change),
             Effect::Node { node, change } => self.change_node(*node, *change, due, begun).await,
@@ -380,6 +397,20 @@ pub(crate) fn changed(
             };
             (word, None, Some(topology.nodes[*node].name.clone()))
         }
+        Effect::Partition { .. } => ("partition", None, None),
+        Effect::Heal { .. } => ("heal", None, None),
+    };
+    let name = |node: &NodeIndex| topology.nodes[*node].name.clone();
+    let groups = match effect {
+        Effect::Partition { groups } => {
+            let named = groups.iter();
+            let named =
+                named.map(|(group, nodes)| (group.clone(), nodes.iter().map(name).collect()));
+            Some(Groups::Nodes(named.collect()))
+        }
+        Effect::Heal { groups } if groups.is_empty() => Some(Groups::Names(vec!["all".to_owned()])),
+        Effect::Heal { groups } => Some(Groups::Names(groups.clone())),
+        _ => None,
     };
     let change = match effect {
         Effect::Set { change, .. } => Some(change),
@@ -389,7 +420,9 @@ pub(crate) fn changed(
         action: action.to_owned(),
         link,
         node,
-        parameters: change.map(|change| Box::new(change.directions.clone())),
+        groups,
+        parameters: change
+            .map(|change| Box::new(change.directions.each_ref().map(told::direction))),
         mtu: change.and_then(|change| change.mtu),
         scheduled_ns: scheduled.map(SimTime::as_nanos),
         executed_ns: executed.as_nanos(),

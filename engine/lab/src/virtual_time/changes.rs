@@ -79,6 +79,8 @@ fn carry_out(
     effect: &Effect,
 ) -> Result<(), SetLinkError> {
     match effect {
+        // What follows from it are effects of their own.
+        Effect::Partition { .. } | Effect::Heal { .. } => {}
         Effect::Carrier { link, up } => network.set_link_up(now, links[*link].id, *up),
         Effect::Set { link, change } => {
             network.change_link(now, links[*link].id, &crate::queue::change(change))?;

@@ -90,7 +90,10 @@ impl Stack {
     fn send_echo_reply(&mut self, io: &mut Io<'_>, request: &Packet<'_>) {
         let Some((head, rest)) = request.payload().split_first_chunk::<4>() else { return };
         let source = Some(request.destination).filter(|&address| self.is_local(address));
-        let sending = Sending { source, ..Sending::to(request.source, request.protocol) };
+        // As Linux does, with the marks that the request got on its way.
+        let traffic_class = request.traffic_class;
+        let to = Sending::to(request.source, request.protocol);
+        let sending = Sending { source, traffic_class, ..to };
         let kind = if request.protocol == ICMP { ECHO_REPLY } else { ECHO_REPLY_V6 };
         let _ = self.send_icmp(io, &sending, [kind, head[1]], &[rest]);
     }
