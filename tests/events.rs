@@ -19,7 +19,8 @@ fn changes(out: &Path) -> Vec<Value> {
 /// `action subject at` of each change, with milliseconds of scheduled and executed time.
 fn told(out: &Path) -> Vec<String> {
     let subject = |event: &Value| {
-        let name = event["link"].as_str().or(event["node"].as_str()).expect("a subject");
+        let name = event["link"].as_str().or(event["node"].as_str());
+        let name = name.map_or_else(|| event["groups"].to_string(), str::to_owned);
         format!("{} {name}", event["action"].as_str().expect("an action"))
     };
     let tell = |event: &Value| {
@@ -71,6 +72,8 @@ events:
         assert_eq!(count(&results, "fast"), 9);
         let expected = ["down wire 450", "up wire 950", "set wire 1450"];
         assert_eq!(told(&ended.out), expected);
+        let set = &changes(&ended.out)[2]["parameters"];
+        assert_eq!(*set, serde_json::json!([{ "delay": "7ms" }, { "delay": "7ms" }]));
         fs::read(ended.out.join("events.jsonl")).expect("events")
     };
     assert_eq!(run(), run(), "the same to the last byte");
@@ -146,18 +149,56 @@ events:
         "down wire-0 130",
         "up wire-0 140",
         // The partition cuts between its groups only; the heal follows from the lost ping.
+        r#"partition {"left":["a"],"right":["b","c"]} 1000"#,
         "down wire-0 1000",
+        r#"heal ["all"] 2000"#,
         "up wire-0 2000",
         // Both hold the link down, so one alone does not bring it back.
+        r#"partition {"lonely":["b"]} 3000"#,
         "down wire-0 3000",
         "down wire-1 3000",
+        r#"heal ["lonely"] 3500"#,
         "up wire-1 3500",
         "up wire-0 3600",
     ];
     assert_eq!(told(&ended.out), expected);
     // What never came true is told.
     let events = fs::read_to_string(ended.out.join("events.jsonl")).expect("events");
-    assert!(events.contains("1 planned events did not happen"), "{events}");
+    assert!(events.contains("1 planned event did not happen"), "{events}");
+}
+
+#[test]
+fn what_was_set_is_taken_away_and_the_link_is_as_before() {
+    let events = "
+events:
+  - { at: 450ms, link: wire, set: { rate: 1Mbit/s, burst: 4kB, slot: 500ms, jitter: 1ms, loss: 100% } }
+  - { at: 950ms, link: wire, set: { rate: unlimited, burst: none, slot: none, jitter: none, loss: none } }
+";
+    let place = Place::new();
+    let ended = simulate(&place, &format!("{PING}{events}")).expect(0);
+    let results = ended.results().passed();
+    // Five requests are lost; all others take 4 ms, except for the first, which waits for ARP.
+    assert_eq!([count(&results, "answers"), count(&results, "fast")], [15, 14]);
+}
+
+#[test]
+fn a_delay_of_an_event_counts_from_when_its_condition_holds() {
+    let topology = "
+nodes: { a: { kind: host }, b: { kind: host } }
+links: [{ name: wire, pair: [a, b], channel: point-to-point, delay: 2ms, ipv4: 10.0.0.0/24 }]
+tasks:
+  - { name: first, run: { a: sleep 1 } }
+  - { name: second, run: { a: 'echo 1; sleep 1' }, metrics: { got: '(1)' } }
+  - { name: third, run: { a: sleep 2 } }
+events:
+  - { when: '${got == 1}', at: 300ms, down: wire }
+  - { after: second, when: '${got == 1}', at: 700ms, up: wire }
+  - { during: third, when: '${got == 0}', at: 100ms, down: wire }
+";
+    let place = Place::new();
+    let ended = simulate(&place, topology).expect(0);
+    ended.results().passed();
+    assert_eq!(told(&ended.out), ["down wire 2300", "up wire 2700"]);
 }
 
 #[test]
@@ -282,7 +323,9 @@ tasks: [{ name: wait, run: { b: sleep 1000 }, timeout: 2000s }]
     refused(&["wire", "set", "spin=1"], &["unknown key `spin`"]);
     refused(&["wire", "set", "loss=200%"], &["loss"]);
     refused(&["wire", "set", "jitter=9ms"], &["jitter of 9ms", "delay of 1ms"]);
-    refused(&["wire", "set", "loss=1%", "--from", "c"], &["no direction from node c"]);
+    refused(&["wire", "set", "loss=1%", "--from", "c"], &["no direction c", "a->b and b->a"]);
+    refused(&["wire", "set", "loss=1%", "--from", "a->c"], &["no direction a->c"]);
+    refused(&["wire", "set", "a->c={loss: 1%}"], &["`a->c` is no direction", "`a->b`"]);
     refused(&["wire", "set", "mtu=9000"], &["MTU of 1500", "at most"]);
     refused(&["wire", "set", "queue=20ms"], &["limit in time", "`rate`"]);
     place.call(&["link", "out", "wire", "set", "loss"]).expect(2).says(&["KEY=VALUE"]);
@@ -292,10 +335,16 @@ tasks: [{ name: wait, run: { b: sleep 1000 }, timeout: 2000s }]
     place.call(&long).expect(1);
     // With a rate there now is, a time means something.
     place.call(&["link", "out", "wire", "set", "queue=20ms", "--from", "a"]).expect(0);
+    let both = ["a->b={jitter: none}", "backward={burst: 64KiB}"];
+    place.call(&[&["link", "out", "wire", "set"][..], &both].concat()).expect(0);
+    place.call(&["link", "out", "wire", "set", "rate=unlimited", "--from", "a->b"]).expect(0);
     let changes = changes(&place.path("out"));
     let actions: Vec<_> = changes.iter().map(|change| change["action"].clone()).collect();
-    assert_eq!(actions, ["down", "up", "set", "set", "set"]);
+    assert_eq!(actions, ["down", "up", "set", "set", "set", "set", "set"]);
     assert_eq!(changes[3]["parameters"][1]["queue"]["discipline"], "codel");
+    let set = |at: usize| changes[at]["parameters"].clone();
+    assert_eq!(set(5), serde_json::json!([{ "jitter": "none" }, { "burst": "64KiB" }]));
+    assert_eq!(set(6), serde_json::json!([{ "rate": "unlimited" }, {}]));
 }
 
 #[test]

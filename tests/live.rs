@@ -37,7 +37,7 @@ fn exec_gives_output_and_status_of_the_command() {
     assert_eq!(ended.text(), "hello\n");
     let ended = place.call(&["exec", "out", "a", "ping", "-c", "1", "-q", "b"]).expect(0);
     says(&ended.text(), &["1 received"]);
-    place.call(&["exec", "out", "nobody", "true"]).expect(1).says(&["no node \"nobody\"", "a, b"]);
+    place.call(&["exec", "out", "nobody", "true"]).expect(2).says(&["no node \"nobody\"", "a, b"]);
     place
         .call(&["exec", "--timeout", "300ms", "out", "a", "sleep", "1000"])
         .expect(1)
@@ -55,7 +55,12 @@ fn exec_gives_output_and_status_of_the_command() {
         let ended = place.call(&["exec", "out", "a", "true"]);
         (ended.code() == 1 && ended.stderr.contains("not running")).then_some(())
     });
-    place.call(&["exec", "nowhere", "a", "true"]).expect(1).says(&["no run \"nowhere\""]);
+    for verb in
+        [&["exec", "nowhere", "a", "true"][..], &["attach", "nowhere", "a"], &["top", "nowhere"]]
+    {
+        place.call(verb).expect(2).says(&["no run \"nowhere\""]);
+    }
+    place.call(&["link", "nowhere", "wire", "down"]).expect(2).says(&["no run \"nowhere\""]);
 }
 
 #[test]
