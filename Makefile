@@ -17,7 +17,8 @@ test: deps ## Check formatting and lints, then run every test (virtual machines 
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) run --quiet -- image build
-	$(CARGO) test --workspace
+	TAPESTRY=$(CURDIR)/target/debug/tapestry \
+	  $(CARGO) test --workspace
 
 regression: build ## Run the regression suite: real routing, DHCP and web daemons (4 minutes and more; virtual machines, too)
 	$(TAPESTRY) image build --name routers --package bird2 --package iputils-ping

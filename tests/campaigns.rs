@@ -97,6 +97,67 @@ fn results_do_not_depend_on_how_many_go_on_side_by_side() {
     assert!(alone.iter().any(|run| run.contains("\"metric.received\": \"4\"")), "{alone:#?}");
 }
 
+#[test]
+fn what_is_kept_of_runs_changes_nothing_of_their_results() {
+    let place = place(PLAN);
+    for keep in ["none", "thin", "all"] {
+        place.file("plan.yaml", PLAN.replace("keep: none", &format!("keep: {keep}")));
+        place.call(&["campaign", "run", "plan.yaml", "--out", keep]).expect(0);
+    }
+    let stored = |keep| -> Vec<String> {
+        let mut runs = runs(&place, keep);
+        for run in &mut runs {
+            // Where its directory is, if anything of it is left.
+            let at = run.find("\"directory\"").expect("a directory");
+            let end = at + run[at..].find(',').expect("more columns");
+            run.replace_range(at..end, "");
+        }
+        runs.sort();
+        runs
+    };
+    let none = stored("none");
+    assert_eq!(none.len(), 61);
+    assert!(none == stored("thin") && none == stored("all"), "results differ");
+}
+
+/// A disk of its own that runs full, by what runs leave or by the store alone; then somebody makes room.
+#[test]
+fn a_full_disk_ends_a_campaign_which_goes_on_when_there_is_room() {
+    if !have_root() {
+        return;
+    }
+    for (keep, replicates) in [("all", 25), ("none", 50)] {
+        let plan = PLAN
+            .replace("keep: none", &format!("keep: {keep}"))
+            .replace("replicates: 10", &format!("replicates: {replicates}"));
+        let place = place(&plan);
+        run(&place, &[]).expect(0);
+        let script = "
+            mount -t tmpfs -o size=2m tmpfs disk || exit 91
+            $1 campaign run plan.yaml --out disk/c 2>said; echo $? >code
+            $1 campaign status disk/c --json >status || exit 92
+            mount -o remount,size=512m disk || exit 93
+            $1 campaign run plan.yaml --out disk/c --resume || exit 94
+            cp -r disk/c resumed
+        ";
+        fs::create_dir(place.path("disk")).expect("a directory");
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_tapestry")]);
+        command.current_dir(place.path("."));
+        place.start(command).end().expect(0);
+        let read = |file| fs::read_to_string(place.path(file)).expect("a file");
+        assert_eq!(read("code"), "1\n", "{}", read("said"));
+        common::says(&read("said"), &["the disk of", "is full", "--resume"]);
+        let told: Value = serde_json::from_str(&read("status")).expect("JSON");
+        let states = &told["states"];
+        let counted = states["counted"].as_u64().expect("a number");
+        assert!((1..6 * replicates).contains(&counted), "{keep}: {states}");
+        assert_eq!(states["failed"], 0, "what the disk did is no result: {states}");
+        assert_eq!(states["crashed"], 0, "what the disk did is no result: {states}");
+        assert!(runs(&place, "resumed") == runs(&place, "out"), "{keep}: results differ");
+    }
+}
+
 /// SIGKILL at moments that nobody chose; what was made is there once, what was not is made.
 #[test]
 fn a_killed_campaign_loses_nothing_and_runs_nothing_twice() {

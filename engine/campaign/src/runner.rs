@@ -113,6 +113,8 @@ struct Report {
     ended: Ended,
     /// Whether anything of the run directory is left.
     kept: bool,
+    /// Whether the disk was full, which may be why the run went wrong.
+    disk_was_full: bool,
 }
 
 /// A run under way.
@@ -178,8 +180,11 @@ fn execute(
                 Time::Realtime => run_process(&options.program, &order.request, stop),
             },
         };
+        let went_wrong = State::of(&ended).is_some_and(|state| state != State::Counted);
+        // Asked while all that the run wrote is there.
+        let disk_was_full = went_wrong && disk_is_full(directory);
         let kept = thin(directory, plan.keep);
-        if report.send(Report { id: order.id, started, ended, kept }).is_err() {
+        if report.send(Report { id: order.id, started, ended, kept, disk_was_full }).is_err() {
             return;
         }
     }
@@ -261,6 +266,7 @@ impl Dispatcher<'_> {
                     directory: campaign.directory.join(RUNS).join(name(job)),
                     time_limit: Duration::from_nanos(plan.time_limit.as_nanos()),
                     snap_length: None,
+                    is_passing: plan.keep == Keep::None,
                 };
                 next_id += 1;
                 let beside = going.len();
@@ -300,7 +306,9 @@ impl Dispatcher<'_> {
                 }
                 continue;
             };
-            if state != State::Counted && disk_is_full(&campaign.directory) {
+            if report.disk_was_full {
+                // It never was: on a disk with room it will be made again.
+                let _ = fs::remove_dir_all(campaign.directory.join(RUNS).join(name(run.job)));
                 return Err(StoreError::Full { path: campaign.directory.clone() }.into());
             }
             let name = name(run.job);
@@ -371,9 +379,12 @@ fn reason(ended: &Ended) -> Option<String> {
 /// Below this a run cannot even write its results.
 const LEAST_FREE: u64 = 1 << 20;
 
+/// Of the disk that a run directory is on, which may not even have been made.
 fn disk_is_full(directory: &Path) -> bool {
-    nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|fs| fs.blocks_available() * fs.fragment_size() <= LEAST_FREE)
+    directory
+        .ancestors()
+        .find_map(|directory| nix::sys::statvfs::statvfs(directory).ok())
+        .is_some_and(|fs| fs.blocks_available() * fs.fragment_size() <= LEAST_FREE)
 }
 
 /// Feeds the schedule with what earlier sessions did; how many runs that was.

@@ -296,6 +296,7 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
         directory: directory.clone(),
         time_limit: settings.time_limit,
         snap_length: settings.snap_length,
+        is_passing: false,
     };
     let ended = match scenario.time {
         Time::Realtime => run_process(&settings.program, &request, stop),

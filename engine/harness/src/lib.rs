@@ -2,8 +2,9 @@
 //!
 //! Purpose: what `tapestry test` is for a directory of files, for a test function. A topology of in-process
 //! nodes is simulated in the test's own process: no root, no other program, the same to the last byte each
-//! time. Others run in real time by the program `tapestry` (`$TAPESTRY`, else on `$PATH`), one at a time,
-//! because runs side by side disturb each other's timing.
+//! time. Others run in real time by the program `tapestry` (`$TAPESTRY`, else on `$PATH`, else beside the
+//! test's `deps/`, where cargo puts programs of the same workspace), one at a time, because runs side by
+//! side disturb each other's timing. Where there is none, the test says so and shows nothing.
 //!
 //! ```no_run
 //! #[test]
@@ -72,13 +73,13 @@ pub enum HarnessError {
     /// The topology file is wrong.
     #[error("{}{}", .0, problems(.0))]
     Wrong(Diagnostics),
-    /// There is no program to run it.
+    /// The program that is to run it does not.
     #[error(
-        "{} has nodes that are not in-process, and `{}` does not run ({why}): install tapestry, or name \
-         it by ${PROGRAM}",
+        "{} has nodes that are not in-process, and `{}` does not run ({why}): correct ${PROGRAM}, or \
+         install tapestry anew",
         file.display(), program.display()
     )]
-    NoProgram {
+    BadProgram {
         /// The topology file.
         file: PathBuf,
         /// What was tried.
@@ -138,21 +139,25 @@ impl Scenario {
     pub fn try_run(&self) -> Result<Run, HarnessError> {
         let topology = load(&self.file, &self.sets).map_err(HarnessError::Wrong)?;
         let time = natural_time(&topology);
-        let program =
-            std::env::var_os(PROGRAM).map_or_else(|| PathBuf::from("tapestry"), PathBuf::from);
-        if time == Time::Realtime {
-            let unable = |why: String| HarnessError::NoProgram {
-                file: self.file.clone(),
-                program: program.clone(),
-                why,
-            };
-            if let Some(lack) = lack(&program, &topology).map_err(unable)? {
-                return Ok(Run { shown: Shown::NotRun(lack), ..Run::of(&self.file) });
+        let program = match time {
+            Time::Virtual => None,
+            Time::Realtime => {
+                let not_run = |lack| Ok(Run { shown: Shown::NotRun(lack), ..Run::of(&self.file) });
+                let Some(program) = program() else { return not_run(no_program()) };
+                let unable = |why: String| HarnessError::BadProgram {
+                    file: self.file.clone(),
+                    program: program.clone(),
+                    why,
+                };
+                if let Some(lack) = lack(&program, &topology).map_err(unable)? {
+                    return not_run(lack);
+                }
+                Some(program)
             }
-        }
+        };
         let mut attempts = 1;
         loop {
-            let run = self.attempt(&topology, time, &program)?;
+            let run = self.attempt(&topology, program.as_deref())?;
             if run.shown != Shown::Inconclusive || attempts > self.retries {
                 return Ok(Run { attempts, ..run });
             }
@@ -160,29 +165,28 @@ impl Scenario {
         }
     }
 
-    fn attempt(
-        &self,
-        topology: &Topology,
-        time: Time,
-        program: &Path,
-    ) -> Result<Run, HarnessError> {
+    /// Runs it once: by `program`, or without one as a simulation.
+    fn attempt(&self, topology: &Topology, program: Option<&Path>) -> Result<Run, HarnessError> {
         let system = |source| HarnessError::System { file: self.file.clone(), source };
         let place = tempfile::Builder::new().prefix("tapestry-").tempdir().map_err(system)?;
+        let directory = place.path().join(&topology.name);
         let request = Request {
             topology: self.file.clone(),
             sets: self.sets.clone(),
             seed: self.seed,
-            directory: place.path().join(&topology.name),
+            directory: directory.clone(),
             time_limit: self.time_limit,
             snap_length: Some(TEST_SNAP_LENGTH),
+            is_passing: false,
         };
-        let ended = match time {
-            Time::Realtime => {
+        let (time, ended) = match program {
+            Some(program) => {
                 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
                 let _turn = ONE_AT_A_TIME.lock();
-                run_process(program, &request, &AtomicBool::new(false))
+                let ended = run_process(program, &request, &AtomicBool::new(false));
+                (Time::Realtime, ended)
             }
-            Time::Virtual => simulated(&request).map_err(system)?,
+            None => (Time::Virtual, simulated(&request).map_err(system)?),
         };
         let shown = match ended.outcome() {
             Outcome::Passed => Shown::Passed,
@@ -194,7 +198,8 @@ impl Scenario {
         } else {
             failure::report(topology, time, &request, &ended)
         };
-        Ok(Run { shown, report, results: ended.results, place: Some(place), ..Run::of(&self.file) })
+        let place = Some((place, directory));
+        Ok(Run { shown, report, results: ended.results, place, ..Run::of(&self.file) })
     }
 }
 
@@ -205,6 +210,32 @@ fn simulated(request: &Request) -> io::Result<Ended> {
         let simulation = scope.spawn(|| simulate(request, &runtime));
         simulation.join().map_err(|_| io::Error::other("the simulation's thread panicked"))
     })
+}
+
+/// The program `tapestry`, if there is one.
+fn program() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(PROGRAM) {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|directory| directory.join("tapestry"));
+    on_path.chain(beside_tests()).find(|program| program.is_file())
+}
+
+/// Where cargo puts the programs of a workspace whose tests it runs: `target/debug/tapestry` for
+/// `target/debug/deps/TEST`.
+fn beside_tests() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    Some(test.parent()?.parent()?.join("tapestry"))
+}
+
+fn no_program() -> String {
+    let beside =
+        beside_tests().map(|path| format!(", nor is it {}", path.display())).unwrap_or_default();
+    format!(
+        "there is no program tapestry: ${PROGRAM} does not name it, and it is not on $PATH{beside}; \
+         install it (`cargo install --path` of Tapestry's repository)"
+    )
 }
 
 /// What this machine lacks to run a topology in real time, as `tapestry doctor` says.
@@ -248,8 +279,8 @@ pub struct Run {
     /// All results; there are none if it was not run, or crashed.
     pub results: Option<Results>,
     file: PathBuf,
-    /// Gone with the run, unless it is worth a look.
-    place: Option<TempDir>,
+    /// Gone with the run, unless it is worth a look; the run directory in it.
+    place: Option<(TempDir, PathBuf)>,
 }
 
 impl Run {
@@ -278,7 +309,7 @@ impl Run {
             }
             Shown::Failed | Shown::Inconclusive => {}
         }
-        if let Some(place) = self.place.take() {
+        if let Some((place, _)) = self.place.take() {
             let _ = place.keep();
         }
         let what = match &self.shown {
@@ -310,10 +341,9 @@ impl Run {
     }
 
     /// The run directory, until the run is dropped.
-    pub fn directory(&self) -> Option<PathBuf> {
-        let place = self.place.as_ref()?.path();
-        let mut inside = std::fs::read_dir(place).ok()?;
-        inside.find_map(|entry| entry.ok().map(|entry| entry.path()))
+    pub fn directory(&self) -> Option<&Path> {
+        let (_, directory) = self.place.as_ref()?;
+        Some(directory)
     }
 }
 

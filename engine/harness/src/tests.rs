@@ -22,7 +22,7 @@ fn a_simulation_gives_metrics_verdict_and_outputs() {
     assert!(run.verdict().is_some_and(|verdict| verdict.reasons.is_empty()));
     assert!(run.output("ping", "client").is_some_and(|output| output.contains("5 received")));
     assert_eq!(run.output("ping", "nobody"), None);
-    let directory = run.directory().expect("a run directory");
+    let directory = run.directory().expect("a run directory").to_owned();
     assert!(directory.join("results.json").is_file());
     drop(run);
     assert!(!directory.exists());
@@ -33,7 +33,7 @@ fn a_failure_panics_with_the_report_and_keeps_the_run() {
     let (_place, file) = file(PING);
     let run = scenario(&file).set("wanted", 6).run();
     assert_eq!((&run.shown, run.attempts), (&Shown::Failed, 1));
-    let directory = run.directory().expect("a run directory");
+    let directory = run.directory().expect("a run directory").to_owned();
     let failed = std::panic::catch_unwind(|| run.assert_passed()).expect_err("it failed");
     let said = failed.downcast_ref::<String>().expect("a text");
     for part in ["ping.yaml failed", "task ping", "received = 5", "wanted = 6", "tapestry run"] {

@@ -44,6 +44,9 @@ pub struct Request {
     pub time_limit: Duration,
     /// Bytes of each frame that captures of all links keep; nothing is captured without.
     pub snap_length: Option<usize>,
+    /// Whether the run directory is removed as soon as the run has ended; a simulation does not wait for
+    /// the disk then.
+    pub is_passing: bool,
 }
 
 /// How a run ended.
@@ -133,6 +136,7 @@ pub fn simulate(request: &Request, runtime: &tokio::runtime::Runtime) -> Ended {
         Err(wrong) => return crashed(wrong.to_string()),
     };
     let dir = match RunDir::create(Some(&request.directory), &topology.name) {
+        Ok(dir) if request.is_passing => dir.passing(),
         Ok(dir) => dir,
         Err(error) => return crashed(error.to_string()),
     };

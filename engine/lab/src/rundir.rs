@@ -94,6 +94,8 @@ const PARTIAL: &str = ".partial";
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Whether files are to outlive a power cut.
+    is_lasting: bool,
     _lock: Flock<File>,
 }
 
@@ -121,7 +123,13 @@ impl RunDir {
             let sub = path.join(sub);
             fs::create_dir(&sub).map_err(|source| RunDirError::Create { path: sub, source })?;
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, is_lasting: true, _lock: lock })
+    }
+
+    /// The same for a directory that goes with its run: nothing waits for the disk.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self { is_lasting: false, ..self }
     }
 
     /// The directory, absolute.
@@ -137,7 +145,10 @@ impl RunDir {
             let mut out = io::BufWriter::new(File::create(&partial)?);
             serde_json::to_writer_pretty(&mut out, value)?;
             out.write_all(b"\n")?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            if self.is_lasting {
+                file.sync_all()?;
+            }
             fs::rename(&partial, &path)
         };
         write().map_err(|source| {
