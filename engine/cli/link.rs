@@ -49,7 +49,10 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         Change::Down => LinkRequest::Down,
         Change::Up => LinkRequest::Up,
         Change::Set { settings, from } => {
-            LinkRequest::Set { settings: settings.concat(), from: from.clone() }
+            // A name that is no text cannot be sent; absolute names of files still work then.
+            let here = std::env::current_dir().ok().filter(|here| here.to_str().is_some());
+            let directory = here.unwrap_or_default();
+            LinkRequest::Set { settings: settings.concat(), from: from.clone(), directory }
         }
     };
     let request = Request::Link { link: args.link.clone(), change };

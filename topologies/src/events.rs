@@ -5,6 +5,8 @@
 //!
 //! Assumptions: parameters are checked as if events happened in the order of the file.
 
+use std::path::Path;
+
 use indexmap::{IndexMap, IndexSet};
 use tapestry_core::SimTime;
 use tapestry_core::link::{Parameter, ParameterChange};
@@ -58,9 +60,20 @@ pub(crate) fn resolve(
     entries.filter_map(|yaml| events.event(reader, yaml)).collect()
 }
 
-/// New values for some properties of a link that is in this state, written as in `set`: a YAML map.
-/// They count for what the endpoint `from` sends, or for both directions and what the map itself
-/// says of each. `ends` are the names of the link's nodes.
+/// New values for a link as someone wrote them while the lab runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// As in `set`: a YAML map.
+    pub text: &'a str,
+    /// The endpoint for whose sending they count; `None`: for both directions, or for what the map
+    /// itself says of each.
+    pub from: Option<usize>,
+    /// What the names of files in them are relative to.
+    pub directory: &'a Path,
+}
+
+/// Reads new values for some properties of a link that is in this state; `ends` are the names of
+/// the link's nodes.
 ///
 /// # Errors
 ///
@@ -69,11 +82,11 @@ pub fn parse_settings(
     link: &Link,
     state: &LinkState,
     ends: &[&str],
-    from: Option<usize>,
-    text: &str,
+    settings: &Settings<'_>,
 ) -> Result<LinkChange, Diagnostics> {
+    let from = settings.from;
     let mut problems = Problems::default();
-    let file = problems.sources.add("settings", text);
+    let file = problems.sources.add_in("settings", settings.text, settings.directory);
     let change = tree::parse(&mut problems, file).and_then(|yaml| {
         let shape = if from.is_some() { &keys::DIRECTION } else { &keys::SET };
         check(&mut problems, &yaml, &Shape::Object(shape), "settings");

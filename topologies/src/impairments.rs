@@ -294,7 +294,7 @@ fn jitter(reader: &mut Reader<'_>, yaml: &Yaml) -> Option<Jitter> {
         _ => Distribution::Uniform,
     };
     let times_itself = matches!(distribution, Distribution::Values(_));
-    if time.is_some() == times_itself {
+    if yaml.get("time").is_some() == times_itself {
         let wrong = if times_itself {
             "a table of times needs no `time`"
         } else {

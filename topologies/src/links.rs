@@ -165,9 +165,7 @@ fn resolve_entry(
     }
     // A shape's name stands for all its links, so no other link has it.
     let shape_name = name.clone().filter(|_| !matches!(shape, "pair" | "lan"));
-    if let Some(name) = &shape_name {
-        claim(reader, yaml, name, names);
-    }
+    let taken = shape_name.as_ref().is_some_and(|name| !claim(reader, yaml, name, names));
     let first = links.all.len();
     for (at, edge) in edges.into_iter().enumerate() {
         let given = name.as_ref().map(|name| match shape {
@@ -176,7 +174,10 @@ fn resolve_entry(
         });
         let name = match given {
             Some(name) => {
-                claim(reader, yaml, &name, names);
+                // Where the shape's name is taken, those made from it mostly are, too.
+                if !taken {
+                    claim(reader, yaml, &name, names);
+                }
                 name
             }
             None => derived_name(shape, &edge, drafts, names),
@@ -199,13 +200,15 @@ fn resolve_entry(
     has_plans.then_some(())
 }
 
-/// Takes a link's given name.
-fn claim(reader: &mut Reader<'_>, yaml: &Yaml, name: &str, names: &mut HashSet<String>) {
-    if !names.insert(name.to_owned()) {
+/// Takes a link's given name; false if another link has it.
+fn claim(reader: &mut Reader<'_>, yaml: &Yaml, name: &str, names: &mut HashSet<String>) -> bool {
+    let free = names.insert(name.to_owned());
+    if !free {
         let at = yaml.get("name").map_or(yaml.span, |yaml| yaml.span);
         let wrong = report(format!("there are two links named `{name}`"));
         reader.problems.add(at, wrong.expected("a name not yet taken"));
     }
+    free
 }
 
 /// `n0--n1` for two endpoints, `lan0` for more; a number more where that is taken.

@@ -6,7 +6,8 @@ use std::path::Path;
 use tapestry_core::SimTime;
 use tapestry_core::link::Parameter;
 use tapestry_topologies::{
-    Action, Diagnostics, LinkState, Origin, Queue, QueueLimit, Topology, load_str, parse_settings,
+    Action, Diagnostics, LinkState, Origin, Queue, QueueLimit, Settings, Topology, load_str,
+    parse_settings,
 };
 
 const NET: &str = "
@@ -202,7 +203,11 @@ fn what_is_wrong_with_an_event_is_told_with_its_place() {
 fn settings_from_a_command_line_are_read_like_those_of_a_file() {
     let topology = read("").unwrap_or_else(|wrong| panic!("{wrong}"));
     let link = &topology.links[0];
-    let settings = |text| parse_settings(link, &LinkState::of(link), &["a", "b"], None, text);
+    let told = |from, text, directory| {
+        let settings = Settings { text, from, directory };
+        parse_settings(link, &LinkState::of(link), &["a", "b"], &settings)
+    };
+    let settings = |text| told(None, text, Path::new(""));
     let change = settings("loss: 3%\nrate: 5Mbit/s\n").expect("right");
     let set = &change.directions[0].parameters.set;
     assert_eq!(set.iter().copied().collect::<Vec<_>>(), [Parameter::Rate, Parameter::Loss]);
@@ -215,8 +220,12 @@ fn settings_from_a_command_line_are_read_like_those_of_a_file() {
     assert_eq!(sets, [&[Parameter::Loss].into(), &[Parameter::Delay].into()]);
     let wrong = settings("a->c: { loss: 3% }\n").expect_err("wrong");
     assert_eq!(wrong.problems()[0].message, "`a->c` is no direction of the link `wire`");
-    let one = parse_settings(link, &LinkState::of(link), &["a", "b"], Some(1), "loss: 3%\n");
+    let one = told(Some(1), "loss: 3%\n", Path::new(""));
     assert!(one.expect("right").directions[0].parameters.set.is_empty());
+    let there = tempfile::tempdir().expect("a directory");
+    std::fs::write(there.path().join("up.trace"), "1\n").expect("a trace");
+    let traced = told(None, "trace: up.trace\n", there.path()).expect("right");
+    assert!(traced.directions[0].parameters.to.trace.is_some());
 }
 
 #[test]
@@ -262,7 +271,10 @@ fn links_are_named_by_range_and_by_shape() {
     assert_eq!(links("'c-[1-2]'"), [1, 2]);
     assert_eq!(links("'wire,c-0'"), [3, 0]);
     assert_eq!(links("[c-2, c, 'c-[0-1]']"), [2, 0, 1], "each once");
-    let taken = CHAIN.replace("name: wire", "name: c");
-    let wrong = load_str("net.yaml", &taken, &[], Path::new("")).expect_err("twice");
-    assert_eq!(wrong.problems()[0].message, "there are two links named `c`");
+    for (other, instead) in [("name: wire", "name: c"), ("name: wire, pair:", "name: c, chain:")] {
+        let taken = CHAIN.replace(other, instead);
+        let wrong = load_str("net.yaml", &taken, &[], Path::new("")).expect_err("twice");
+        let [problem] = wrong.problems() else { panic!("{:?}", miette::Report::new(wrong)) };
+        assert_eq!(problem.message, "there are two links named `c`");
+    }
 }

@@ -323,7 +323,10 @@ fn what_stands_elsewhere_is_told() {
     let (text, advice) = help("preset: lte, delay: 3ms, backward: {delay: 9ms}");
     assert_eq!(text, "3ms");
     assert!(advice.contains("the jitter comes from the preset"), "{advice}");
-    assert!(advice.contains("`jitter: none`, or one such as `jitter: 3ms`"), "{advice}");
+    assert!(
+        advice.contains("`jitter: none`, or one of your own such as `jitter: 3ms`"),
+        "{advice}"
+    );
     assert!(advice.contains("`beyond_delay: clamp`"), "{advice}");
     let (text, advice) = help("preset: lte, jitter: 18ms");
     assert_eq!(text, "18ms");
@@ -461,6 +464,7 @@ fn impossible_values_are_refused() {
     );
     refuses("rate: 10Mbps", "10Mbps", "write Mbit/s or MB/s", "a rate");
     // One mistake is one report.
+    refuses("delay: 5ms, jitter: {time: -9ms}", "-9ms", "negative", "a time");
     refuses("loss: {burst: {rate: 1%, min: 0}}", "0", "out of range", "from 1 to");
     refuses("loss: {burst: {rate: 1%, max: 0}}", "0", "out of range", "from 1 to");
     refuses(

@@ -12,7 +12,7 @@
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub enum LinkRequest {
         /// The direction that is meant: `a->b`, or the node that sends; both if absent.
         #[serde(default)]
         from: Option<String>,
+        /// What the names of files in the settings are relative to.
+        #[serde(default)]
+        directory: PathBuf,
     },
 }
 

@@ -27,7 +27,7 @@ fn origin(fields: &Fields<'_>, error: &InvalidParameters) -> Option<String> {
     if let InvalidParameters::JitterBeyondDelay { delay, .. } = error {
         let instead = match *delay {
             SimTime::ZERO => "write `jitter: none`".to_owned(),
-            delay => format!("write `jitter: none`, or one such as `jitter: {delay}`"),
+            delay => format!("write `jitter: none`, or one of your own such as `jitter: {delay}`"),
         };
         return match () {
             () if from_preset("jitter") => {

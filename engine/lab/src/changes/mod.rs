@@ -10,6 +10,7 @@ pub(crate) mod effects;
 pub(crate) mod ends;
 mod told;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use tapestry_realtime::{Control, ControlError, DataPlane, HostCommandError};
 use tapestry_topologies::resolved::{
     Action, Channel, Endpoint, LinkChange, LinkIndex, LinkState, NodeIndex, Topology,
 };
-use tapestry_topologies::{Problem, parse_settings};
+use tapestry_topologies::{Problem, Settings, parse_settings};
 
 use crate::control::LinkRequest;
 use crate::event::{Event, Events, Groups};
@@ -181,7 +182,9 @@ impl Changes {
         let action = match request {
             LinkRequest::Down => Action::Down { link: at },
             LinkRequest::Up => Action::Up { link: at },
-            LinkRequest::Set { settings, from } => self.settings(at, settings, from.as_deref())?,
+            LinkRequest::Set { settings, from, directory } => {
+                self.settings(at, settings, from.as_deref(), directory)?
+            }
         };
         self.make(&action).await
     }
@@ -191,6 +194,7 @@ impl Changes {
         link: LinkIndex,
         settings: &str,
         from: Option<&str>,
+        directory: &Path,
     ) -> Result<Action, ChangeError> {
         let this = &self.topology.links[link];
         let name = |end: &Endpoint| self.topology.nodes[end.node].name.as_str();
@@ -217,7 +221,8 @@ impl Changes {
             }
         };
         let state = self.states.lock()[link].clone();
-        let change = parse_settings(this, &state, &ends, from, settings);
+        let settings = Settings { text: settings, from, directory };
+        let change = parse_settings(this, &state, &ends, &settings);
         let change = change.map_err(|wrong| ChangeError::Settings {
             wrong: wrong.problems().iter().map(told).collect::<Vec<_>>().join("; "),
         })?;
