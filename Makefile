@@ -82,11 +82,11 @@ figures: image ## The Qemunet paper's Figures 6 and 7 on this machine, into targ
 	  $(TAPESTRY) campaign report $$out; \
 	done
 
-figures-smoke: image ## Check the figures' plans and make two of them, shortened, in 2 minutes
+figures-smoke: image ## Check the figures' plans; two of them, shortened, and a small chain of guests, in 2 minutes
 	@set -e; for figure in $(FIGURES); do \
 	  $(TAPESTRY) campaign run benches/chain/$$figure.yaml --dry-run >/dev/null; \
 	done
-	@set -e; rm -rf target/figures-smoke; for figure in figure6-local figure7-local; do \
+	@set -e; rm -rf target/figures-smoke; for figure in smoke-qemu figure6-local figure7-local; do \
 	  out=target/figures-smoke/$$figure; \
 	  timeout 300 $(TAPESTRY) campaign run benches/chain/quick/$$figure.yaml --out $$out || [ $$? -eq 3 ]; \
 	  $(TAPESTRY) campaign report $$out; \

@@ -240,9 +240,9 @@ fn status(args: &StatusArgs) -> Result<u8, Said> {
     let points = store.points().map_err(store_error)?.len();
     let running = campaign::is_running(&directory);
     let of = |state: State| {
-        runs.iter().filter(|run| run.purpose == Purpose::Measure && run.state == state).count()
+        runs.iter().filter(|run| run.job.purpose == Purpose::Measure && run.state == state).count()
     };
-    let warm_up = runs.iter().filter(|run| run.purpose == Purpose::WarmUp).count();
+    let warm_up = runs.iter().filter(|run| run.job.purpose == Purpose::WarmUp).count();
     let planned = points * plan.replicates as usize;
     if args.json {
         let states: serde_json::Map<_, _> =

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tapestry_campaign::suite::{self, Settings, Shown, SuiteError, Tested, formats};
 use tapestry_core::SimTime;
+use tapestry_lab::Interruption;
 use tapestry_lab::execution::TEST_SNAP_LENGTH;
 use tapestry_lab::rundir;
 use tapestry_topologies::plan::Time;
@@ -182,24 +183,19 @@ fn conclude(tested: &[Tested], lasted: Duration) {
     );
 }
 
-/// The first SIGINT or SIGTERM ends the runs under way, the second this process.
+/// The first signal that asks for the end ends the runs under way, the second this process.
 fn end_on_signal(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::clone(stop);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::spawn(move || {
         runtime.block_on(async {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
+            let mut interruption = Interruption::listen();
             loop {
-                tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
+                let cause = interruption.next().await;
                 if stop.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                crate::tell!("ending the runs under way; once more to leave at once");
+                crate::tell!("{cause}: ending the runs under way; once more to leave at once");
             }
         });
     });

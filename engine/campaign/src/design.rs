@@ -151,8 +151,22 @@ impl Purpose {
     }
 }
 
+/// A run to be made, or one that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Job {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its point.
+    pub point: usize,
+    /// Which repetition of its point, from 0.
+    pub replicate: u32,
+    /// How often it has been repeated before.
+    pub attempt: u32,
+}
+
 /// The seed of one run.
-pub fn seed(plan: &Plan, purpose: Purpose, point: usize, replicate: u32, attempt: u32) -> u64 {
+pub fn seed(plan: &Plan, job: Job) -> u64 {
+    let Job { purpose, point, replicate, attempt } = job;
     let component = format!("{point}/{replicate}/{attempt}");
     let purpose = format!("campaign/seed/{}", purpose.as_str());
     // Topology files and SQLite have signed numbers of 64 bits.

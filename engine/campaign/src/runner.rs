@@ -22,8 +22,8 @@ use tapestry_topologies::plan::{Keep, Plan, Time};
 use tokio::sync::mpsc;
 
 use crate::campaign::{Campaign, CampaignError, RUNS};
-use crate::design::{self, Purpose};
-use crate::schedule::{Job, Outcome, Schedule};
+use crate::design::{self, Job, Purpose};
+use crate::schedule::{Outcome, Schedule};
 use crate::store::{Record, State, Store, StoreError};
 use tapestry_lab::execution::{Ended, Ending, Request, run_process, simulate};
 
@@ -258,7 +258,7 @@ impl Dispatcher<'_> {
             while !interrupted && going.len() < allowed {
                 let Some(job) = schedule.next() else { break };
                 let settings = &campaign.prepared.points[job.point];
-                let seed = design::seed(plan, job.purpose, job.point, job.replicate, job.attempt);
+                let seed = design::seed(plan, job);
                 let request = Request {
                     topology: plan.topology.clone(),
                     sets: design::sets(plan, settings),
@@ -315,10 +315,7 @@ impl Dispatcher<'_> {
             let directory = format!("{RUNS}/{name}");
             store.record(&Record {
                 session,
-                point: run.job.point,
-                purpose: run.job.purpose,
-                replicate: run.job.replicate,
-                attempt: run.job.attempt,
+                job: run.job,
                 seed: run.seed,
                 state,
                 started: report.started,
@@ -397,13 +394,8 @@ fn remember(store: &Store, plan: &Plan, schedule: &mut Schedule<'_>) -> Result<u
         values.into_iter().map(|(point, replicate, value)| ((point, replicate), value)).collect();
     let runs = store.runs()?;
     for run in &runs {
-        let job = Job {
-            purpose: run.purpose,
-            point: run.point,
-            replicate: run.replicate,
-            attempt: run.attempt,
-        };
-        let value = values.get(&(run.point, run.replicate)).copied().filter(|_| run.counts());
+        let job = run.job;
+        let value = values.get(&(job.point, job.replicate)).copied().filter(|_| run.counts());
         let had_company = run.beside > 0 && plan.time == Time::Realtime;
         schedule.remember(job, Outcome { state: run.state, had_company, value });
     }
@@ -414,8 +406,8 @@ fn summary(store: &Store, plan: &Plan, interrupted: bool) -> Result<Summary, Cam
     let mut summary = Summary { interrupted, ..Summary::default() };
     let mut last = std::collections::BTreeMap::new();
     for run in store.runs()? {
-        if run.purpose == Purpose::Measure {
-            last.insert((run.point, run.replicate), (run.state, run.outcome));
+        if run.job.purpose == Purpose::Measure {
+            last.insert((run.job.point, run.job.replicate), (run.state, run.outcome));
         }
     }
     debug_assert!(last.len() <= plan.replicates as usize * store.points()?.len());

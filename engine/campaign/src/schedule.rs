@@ -10,18 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tapestry_topologies::plan::Plan;
 
-use crate::design::{self, Purpose};
+use crate::design::{self, Job, Purpose};
 use crate::stats::interval;
 use crate::store::State;
-
-/// A run to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Job {
-    pub(crate) purpose: Purpose,
-    pub(crate) point: usize,
-    pub(crate) replicate: u32,
-    pub(crate) attempt: u32,
-}
 
 /// What came of a job.
 #[derive(Debug, Clone, Copy)]

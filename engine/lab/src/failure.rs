@@ -61,8 +61,14 @@ fn of_results(out: &mut String, topology: &Topology, results: &Results, director
         of_expectation(out, topology, results, expectation);
         tasks.extend(expectation.task.clone());
     }
+    // A metric that has no value is an error of its task.
+    let is_blamed = |task: &TaskReport| {
+        let prefix = format!("task {}: ", task.name);
+        results.errors.iter().any(|error| error.starts_with(&prefix))
+    };
     let failed = |task: &&TaskReport| {
-        tasks.contains(&task.name) || task.commands.iter().any(|command| command.error.is_some())
+        let has_failed = || task.commands.iter().any(|command| command.error.is_some());
+        tasks.contains(&task.name) || has_failed() || is_blamed(task)
     };
     let mut nodes = BTreeSet::new();
     for task in results.tasks.iter().filter(failed) {
@@ -94,7 +100,8 @@ fn of_expectation(
     let _ = writeln!(out, "expected  {task}{}: {wrong}", expectation.expression);
     for name in names(&expectation.expression) {
         if let Some(metric) = results.metrics.get(name) {
-            let _ = writeln!(out, "          {name} = {} {}", metric.value, metric.unit);
+            let value = format!("{} {}", metric.value, metric.unit);
+            let _ = writeln!(out, "          {name} = {}", value.trim_end());
         } else if let Some(value) = topology.params.get(name) {
             let _ = writeln!(out, "          {name} = {value}");
         }
@@ -112,8 +119,9 @@ fn names(expression: &str) -> Vec<&str> {
     names
 }
 
-/// The end of a text, without what a terminal would obey.
+/// The end of a text, without what a terminal would obey and what the shell proxy says on a console.
 fn last_lines(out: &mut String, what: &str, text: &str) {
+    let text = without_frames(text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     if lines.is_empty() {
         return;
@@ -122,5 +130,32 @@ fn last_lines(out: &mut String, what: &str, text: &str) {
     for line in &lines[lines.len().saturating_sub(LINES)..] {
         let line: String = line.chars().filter(|c| !c.is_control()).collect();
         let _ = writeln!(out, "          {line}");
+    }
+}
+
+/// A console's text without the shell proxy's frames, each from RS to US.
+fn without_frames(text: &str) -> String {
+    const RECORD: char = '\u{1e}';
+    const UNIT: char = '\u{1f}';
+    let mut parts = text.split(RECORD);
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // One that was torn keeps what is there.
+        rest.push_str(part.split_once(UNIT).map_or(part, |(_, behind)| behind));
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_are_shown_without_frames() {
+        let console = "one\r\n\u{1e}9f end 0\u{1f}two\n\u{1e}9f armed\u{1f}\n\u{1e}torn";
+        let mut said = String::new();
+        last_lines(&mut said, "console of n0", console);
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        assert_eq!(lines, ["last lines of console of n0:", "one", "two", "torn"]);
     }
 }

@@ -108,12 +108,16 @@ fn each_block_has_an_order_of_its_own() {
     assert_eq!(order(&given, 4, 7), [0, 1, 2, 3]);
 }
 
+fn seed_of(plan: &Plan, purpose: Purpose, point: usize, replicate: u32, attempt: u32) -> u64 {
+    seed(plan, Job { purpose, point, replicate, attempt })
+}
+
 /// Drawn once; a difference means that campaigns can no longer be repeated or gone on with.
 #[test]
 fn orders_and_seeds_never_change() {
     let plan = plan(&[("a", list(&[1]))], Design::FullFactorial);
     assert_eq!(order(&plan, 8, 0), GOLDEN_ORDER);
-    assert_eq!(seed(&plan, Purpose::Measure, 3, 4, 0), GOLDEN_SEED);
+    assert_eq!(seed_of(&plan, Purpose::Measure, 3, 4, 0), GOLDEN_SEED);
 }
 const GOLDEN_ORDER: [usize; 8] = [4, 5, 7, 2, 0, 1, 3, 6];
 const GOLDEN_SEED: u64 = 8_999_818_471_530_247_738;
@@ -123,12 +127,12 @@ fn seeds_differ_in_every_part() {
     let plan = plan(&[], Design::FullFactorial);
     let other = Plan { seed: 2, ..plan.clone() };
     let seeds = [
-        seed(&plan, Purpose::Measure, 0, 0, 0),
-        seed(&plan, Purpose::Measure, 1, 0, 0),
-        seed(&plan, Purpose::Measure, 0, 1, 0),
-        seed(&plan, Purpose::Measure, 0, 0, 1),
-        seed(&plan, Purpose::WarmUp, 0, 0, 0),
-        seed(&other, Purpose::Measure, 0, 0, 0),
+        seed_of(&plan, Purpose::Measure, 0, 0, 0),
+        seed_of(&plan, Purpose::Measure, 1, 0, 0),
+        seed_of(&plan, Purpose::Measure, 0, 1, 0),
+        seed_of(&plan, Purpose::Measure, 0, 0, 1),
+        seed_of(&plan, Purpose::WarmUp, 0, 0, 0),
+        seed_of(&other, Purpose::Measure, 0, 0, 0),
     ];
     assert_eq!(seeds.iter().collect::<BTreeSet<_>>().len(), seeds.len());
     assert!(seeds.iter().all(|seed| i64::try_from(*seed).is_ok()));

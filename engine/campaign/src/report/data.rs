@@ -82,7 +82,7 @@ impl Data {
             for (run, value) in metric.values {
                 let Some(at) = counted.get(&run) else { continue };
                 samples.course.push((*at, value));
-                if let Some(values) = samples.points.get_mut(runs[*at].point) {
+                if let Some(values) = samples.points.get_mut(runs[*at].job.point) {
                     values.push(value);
                 }
             }
@@ -135,7 +135,10 @@ impl Data {
 
     /// How many measuring runs are of a state.
     pub fn count(&self, state: State) -> usize {
-        self.runs.iter().filter(|run| run.purpose == Purpose::Measure && run.state == state).count()
+        self.runs
+            .iter()
+            .filter(|run| run.job.purpose == Purpose::Measure && run.state == state)
+            .count()
     }
 
     /// The factor on the x axis: the one the plan names, else the first with numbers.

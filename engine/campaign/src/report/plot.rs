@@ -2,8 +2,12 @@
 //!
 //! Text is measured by an estimate of letter widths, so that drawing needs no font.
 
+use std::ops::Range;
+
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::stats::describe::FiveNumbers;
 
@@ -21,6 +25,13 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(0x66, 0x66, 0x66),
     RGBColor(0xb0, 0xa0, 0x00),
 ];
+
+/// Which point of a text is at its place.
+const CENTRE: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
+const LEFT: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
+const RIGHT: Pos = Pos { h_pos: HPos::Right, v_pos: VPos::Center };
+const TOP: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Top };
+const BOTTOM: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Bottom };
 
 type Drawn = Result<String, String>;
 type Failure = Box<dyn std::error::Error>;
@@ -50,8 +61,8 @@ struct Axis {
 
 impl Axis {
     /// Over values; logarithmic if they are spread over more than a factor of 30.
-    fn over(values: impl Iterator<Item = f64> + Clone, may_be_log: bool) -> Self {
-        let finite = values.filter(|value| value.is_finite());
+    fn over(values: &[f64], may_be_log: bool) -> Self {
+        let finite = values.iter().copied().filter(|value| value.is_finite());
         let low = finite.clone().fold(f64::INFINITY, f64::min);
         let high = finite.fold(f64::NEG_INFINITY, f64::max);
         if low > high {
@@ -89,7 +100,7 @@ pub(super) fn short(value: f64) -> String {
     format!("{}{suffix}", super::text::number(scaled, 3))
 }
 
-fn draw(plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Failure>) -> Drawn {
+fn draw(plot: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Drawn {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -106,16 +117,11 @@ fn draw(plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Fai
 /// Lines with bands of confidence.
 pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
-    let x = Axis::over(points().map(|p| p.0).collect::<Vec<_>>().into_iter(), true);
+    let x = Axis::over(&points().map(|p| p.0).collect::<Vec<_>>(), true);
     let ends: Vec<f64> = points().flat_map(|p| [p.1, p.2, p.3]).collect();
-    let y = Axis::over(ends.into_iter(), false).with_zero();
+    let y = Axis::over(&ends, false).with_zero();
     draw(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(14)
-            .caption(words.title, (FONT, 18))
-            .x_label_area_size(44)
-            .y_label_area_size(74)
-            .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
+        let mut chart = chart(area, words.title, (LINE, NUMBERS), x.low..x.high, y.low..y.high)?;
         mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
         for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
             let color = *color;
@@ -154,18 +160,19 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
         .iter()
         .flat_map(|(_, five)| [five.low, five.high].into_iter().chain(five.outside.iter().copied()))
         .collect();
-    let y = Axis::over(ends.into_iter(), false);
+    let y = Axis::over(&ends, false);
     let count = groups.len().max(1) as f64;
     let longest = groups.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     // Long names stand upright.
     let upright = longest as f64 * 7.0 > f64::from(SIZE.0 - 100) / count;
     draw(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(14)
-            .caption(words.title, (FONT, 18))
-            .x_label_area_size(if upright { 130 } else { 44 })
-            .y_label_area_size(74)
-            .build_cartesian_2d(0.0..count, y.low..y.high)?;
+        let mut chart = chart(
+            area,
+            words.title,
+            (if upright { 130 } else { LINE }, NUMBERS),
+            0.0..count,
+            y.low..y.high,
+        )?;
         let none = |_: &f64| String::new();
         mesh(&mut chart, Words { x: "", ..words }, &none, &|at| y.label(*at))?;
         for (at, (_, five)) in groups.iter().enumerate() {
@@ -198,25 +205,13 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
             let (x, y) = chart.backend_coord(&(at as f64 + 0.5, y.low));
             let style = (FONT, 12).into_font().color(&BLACK);
             let style = if upright {
-                style.transform(FontTransform::Rotate90).pos(
-                    plotters::style::text_anchor::Pos::new(
-                        plotters::style::text_anchor::HPos::Left,
-                        plotters::style::text_anchor::VPos::Center,
-                    ),
-                )
+                style.transform(FontTransform::Rotate90).pos(LEFT)
             } else {
-                style.pos(plotters::style::text_anchor::Pos::new(
-                    plotters::style::text_anchor::HPos::Center,
-                    plotters::style::text_anchor::VPos::Top,
-                ))
+                style.pos(TOP)
             };
             area.draw(&Text::new(name.clone(), (x, y + 6), style))?;
         }
-        let style =
-            (FONT, 13).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Center,
-                plotters::style::text_anchor::VPos::Bottom,
-            ));
+        let style = (FONT, 13).into_font().color(&BLACK).pos(BOTTOM);
         area.draw(&Text::new(
             words.x.to_owned(),
             (SIZE.0.cast_signed() / 2, SIZE.1.cast_signed() - 4),
@@ -245,12 +240,13 @@ pub(super) fn heat(
         RGBColor(mix(0xf2, 0x08), mix(0xf6, 0x45), mix(0xfb, 0x7d))
     };
     draw(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(14)
-            .caption(words.title, (FONT, 18))
-            .x_label_area_size(44)
-            .y_label_area_size(110)
-            .build_cartesian_2d(0.0..columns.len().max(1) as f64, 0.0..rows.len().max(1) as f64)?;
+        let mut chart = chart(
+            area,
+            words.title,
+            (LINE, 110),
+            0.0..columns.len().max(1) as f64,
+            0.0..rows.len().max(1) as f64,
+        )?;
         let none = |_: &f64| String::new();
         mesh(&mut chart, words, &none, &none)?;
         let many = columns.len() > 14 || rows.len() > 20;
@@ -279,21 +275,12 @@ pub(super) fn heat(
         }
         for (at, name) in rows.iter().enumerate().step_by(every(rows.len(), 20)) {
             let (x, y) = chart.backend_coord(&(0.0, at as f64 + 0.5));
-            let style =
-                (FONT, 12).into_font().color(&BLACK).pos(plotters::style::text_anchor::Pos::new(
-                    plotters::style::text_anchor::HPos::Right,
-                    plotters::style::text_anchor::VPos::Center,
-                ));
+            let style = (FONT, 12).into_font().color(&BLACK).pos(RIGHT);
             area.draw(&Text::new(name.clone(), (x - 6, y), style))?;
         }
         Ok(())
     })
 }
-
-const CENTRE: plotters::style::text_anchor::Pos = plotters::style::text_anchor::Pos {
-    h_pos: plotters::style::text_anchor::HPos::Center,
-    v_pos: plotters::style::text_anchor::VPos::Center,
-};
 
 /// Values over the course of a campaign. Many values are shown as a band from the 5th to the 95th
 /// percentile of neighbours, with their median.
@@ -312,15 +299,10 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
         let points = values.chunks(size).map(bin).collect();
         return xy(words, &[Line { name: String::new(), points }]);
     }
-    let x = Axis::over(values.iter().map(|p| p.0).collect::<Vec<_>>().into_iter(), false);
-    let y = Axis::over(values.iter().map(|p| p.1).collect::<Vec<_>>().into_iter(), false);
+    let (at, of): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
+    let (x, y) = (Axis::over(&at, false), Axis::over(&of, false));
     draw(|area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(14)
-            .caption(words.title, (FONT, 18))
-            .x_label_area_size(44)
-            .y_label_area_size(74)
-            .build_cartesian_2d(x.low..x.high, y.low..y.high)?;
+        let mut chart = chart(area, words.title, (LINE, NUMBERS), x.low..x.high, y.low..y.high)?;
         mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
         chart
             .draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
@@ -328,11 +310,30 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
     })
 }
 
-type Chart<'a, 'b> = ChartContext<
-    'a,
-    SVGBackend<'b>,
-    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
->;
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Room for a label area of one line of text.
+const LINE: u32 = 44;
+/// Room for numbers beside an axis.
+const NUMBERS: u32 = 74;
+
+/// A chart with its title; `labels` is the room below and on the left.
+fn chart<'a, 'b>(
+    area: &'a Area<'b>,
+    title: &str,
+    labels: (u32, u32),
+    x: Range<f64>,
+    y: Range<f64>,
+) -> Result<Chart<'a, 'b>, Failure> {
+    let chart = ChartBuilder::on(area)
+        .margin(14)
+        .caption(title, (FONT, 18))
+        .x_label_area_size(labels.0)
+        .y_label_area_size(labels.1)
+        .build_cartesian_2d(x, y)?;
+    Ok(chart)
+}
 
 fn mesh(
     chart: &mut Chart<'_, '_>,

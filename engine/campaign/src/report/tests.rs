@@ -4,7 +4,7 @@ use tapestry_topologies::plan::Design;
 
 use super::*;
 use crate::design::tests::{list, plan};
-use crate::design::{self, Purpose};
+use crate::design::{self, Job, Purpose};
 use crate::store::{Record, State};
 use tapestry_lab::execution::{Ended, Ending};
 
@@ -36,10 +36,7 @@ fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {
             store
                 .record(&Record {
                     session,
-                    point,
-                    purpose: Purpose::Measure,
-                    replicate,
-                    attempt: 0,
+                    job: Job { purpose: Purpose::Measure, point, replicate, attempt: 0 },
                     seed: 1,
                     state: State::Counted,
                     started: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(replicate)),

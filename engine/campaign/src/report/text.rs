@@ -58,7 +58,7 @@ fn counts(data: &Data, blocks: &mut Vec<Block<'_>>) {
         verdicts("valid"),
         verdicts("degraded"),
     )));
-    let warm_up = data.runs.iter().filter(|run| run.purpose == Purpose::WarmUp).count();
+    let warm_up = data.runs.iter().filter(|run| run.job.purpose == Purpose::WarmUp).count();
     let mut rows: Vec<Vec<String>> = State::ALL
         .into_iter()
         .map(|state| (state, data.count(state)))
@@ -253,14 +253,14 @@ fn trouble(data: &Data, blocks: &mut Vec<Block<'_>>) {
     let found: Vec<Vec<String>> = data
         .runs
         .iter()
-        .filter(|run| run.purpose == Purpose::Measure && run.state != State::Counted)
+        .filter(|run| run.job.purpose == Purpose::Measure && run.state != State::Counted)
         .map(|run| {
             let why = run.errors.first().or_else(|| run.reasons.first());
             vec![
                 run.id.to_string(),
-                data.label(run.point),
-                run.replicate.to_string(),
-                run.attempt.to_string(),
+                data.label(run.job.point),
+                run.job.replicate.to_string(),
+                run.job.attempt.to_string(),
                 run.state.as_str().to_owned(),
                 why.cloned().unwrap_or_default(),
             ]

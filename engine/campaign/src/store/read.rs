@@ -7,7 +7,7 @@ use tapestry_lab::host::HostFacts;
 use tapestry_topologies::plan::Plan;
 
 use super::{State, Store, StoreError, error};
-use crate::design::{Purpose, Settings};
+use crate::design::{Job, Purpose, Settings};
 
 /// One time the campaign was started or resumed.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,14 +29,8 @@ pub struct Session {
 pub struct Run {
     /// Its number in the store.
     pub id: i64,
-    /// Its point.
-    pub point: usize,
-    /// What it was for.
-    pub purpose: Purpose,
-    /// Which repetition of its point.
-    pub replicate: u32,
-    /// How often it had been repeated before.
-    pub attempt: u32,
+    /// Which run of the plan it was.
+    pub job: Job,
     /// Its seed.
     pub seed: u64,
     /// What it is worth.
@@ -62,7 +56,7 @@ pub struct Run {
 impl Run {
     /// Whether its metrics enter statistics.
     pub fn counts(&self) -> bool {
-        self.purpose == Purpose::Measure && self.state == State::Counted
+        self.job.purpose == Purpose::Measure && self.state == State::Counted
     }
 }
 
@@ -230,14 +224,16 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let state: String = row.get(6)?;
     Ok(Run {
         id: row.get(0)?,
-        point: row.get::<_, i64>(1)? as usize,
-        purpose: if purpose == Purpose::WarmUp.as_str() {
-            Purpose::WarmUp
-        } else {
-            Purpose::Measure
+        job: Job {
+            purpose: if purpose == Purpose::WarmUp.as_str() {
+                Purpose::WarmUp
+            } else {
+                Purpose::Measure
+            },
+            point: row.get::<_, i64>(1)? as usize,
+            replicate: row.get(3)?,
+            attempt: row.get(4)?,
         },
-        replicate: row.get(3)?,
-        attempt: row.get(4)?,
         seed: row.get::<_, i64>(5)?.cast_unsigned(),
         // A word that this version does not know is no reason to count a run.
         state: State::parse(&state).unwrap_or(State::Invalid),

@@ -8,7 +8,7 @@ use tapestry_lab::results::{Outcome, Results, TaskReport};
 use tapestry_lab::verdict::Trust;
 
 use super::{Store, StoreError, error, json as to_text};
-use crate::design::Purpose;
+use crate::design::Job;
 use tapestry_lab::execution::{Ended, Ending};
 
 /// What a run is worth.
@@ -73,14 +73,8 @@ impl State {
 pub struct Record<'a> {
     /// The session it belongs to.
     pub session: i64,
-    /// Its point.
-    pub point: usize,
-    /// What it was for.
-    pub purpose: Purpose,
-    /// Which repetition of its point, from 0.
-    pub replicate: u32,
-    /// How often it had been repeated before.
-    pub attempt: u32,
+    /// Which run of the plan it was.
+    pub job: Job,
     /// Its seed.
     pub seed: u64,
     /// What it is worth.
@@ -120,10 +114,10 @@ impl Store {
             )?
             .execute(params![
                 record.session,
-                record.point.cast_signed(),
-                record.purpose.as_str(),
-                record.replicate,
-                record.attempt,
+                record.job.point.cast_signed(),
+                record.job.purpose.as_str(),
+                record.job.replicate,
+                record.job.attempt,
                 record.seed.cast_signed(),
                 record.state.as_str(),
                 results.map(|results| results.verdict.state.as_str()),

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use tapestry_topologies::plan::Design;
 
 use super::*;
-use crate::design::{self, Purpose, tests::list, tests::plan};
+use crate::design::{self, Job, Purpose, tests::list, tests::plan};
 use tapestry_lab::execution::{Ended, Ending};
 
 fn new(directory: &Path) -> Store {
@@ -37,10 +37,7 @@ fn record(store: &mut Store, replicate: u32, ended: &Ended) -> Result<(), StoreE
     let session = store.begin_session("now", &["tapestry".to_owned()], 1)?;
     store.record(&Record {
         session,
-        point: 1,
-        purpose: Purpose::Measure,
-        replicate,
-        attempt: 0,
+        job: Job { purpose: Purpose::Measure, point: 1, replicate, attempt: 0 },
         seed: u64::MAX >> 1,
         state: State::of(ended).unwrap(),
         started: SystemTime::UNIX_EPOCH,
@@ -64,7 +61,7 @@ fn what_is_written_is_read() {
     let runs = store.runs().unwrap();
     let run = &runs[0];
     assert!(runs.len() == 1 && run.counts());
-    assert_eq!((run.point, run.seed, run.verdict.as_str()), (1, u64::MAX >> 1, "degraded"));
+    assert_eq!((run.job.point, run.seed, run.verdict.as_str()), (1, u64::MAX >> 1, "degraded"));
     assert_eq!(
         (run.outcome.as_str(), run.reasons.as_slice()),
         ("passed", &["slow".to_owned()][..])
