@@ -125,7 +125,7 @@ impl Which {
     /// with.
     fn open(&self) -> Result<(Store, PathBuf, Plan), Said> {
         let (directory, plan) = self.find()?;
-        let store = Store::open(&directory).map_err(store_error)?;
+        let store = Store::read(&directory).map_err(store_error)?;
         let plan = match plan {
             Some(plan) => plan,
             None => store.plan().map_err(store_error)?,

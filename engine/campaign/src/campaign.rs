@@ -71,6 +71,16 @@ pub enum CampaignError {
         /// The campaign directory.
         path: PathBuf,
     },
+    /// There are runs of a campaign, but what came of them is gone.
+    #[error(
+        "{} is missing or empty, and {} holds run directories of a campaign: restore the store from a \
+         copy, or begin a new campaign with --out DIR. Nothing was changed",
+        .path.join(store::FILE).display(), .path.join(RUNS).display()
+    )]
+    Lost {
+        /// The campaign directory.
+        path: PathBuf,
+    },
     /// Another program works on it.
     #[error("another program is running the campaign in {}", .path.display())]
     Busy {
@@ -189,14 +199,15 @@ impl Campaign {
             let path = path.to_owned();
             move |source| CampaignError::File { path, source }
         };
-        let exists = directory.join(store::FILE).exists();
-        if exists && !resume {
-            // A campaign that was killed while its store was being made never began.
-            if !matches!(Store::open(directory), Err(StoreError::Missing { .. })) {
-                return Err(CampaignError::Exists { path: directory.to_owned() });
-            }
-        } else if resume && !exists {
-            return Err(StoreError::Missing { path: directory.to_owned() }.into());
+        let path = || directory.to_owned();
+        // A campaign that was killed while its store was being made never began, and made no runs.
+        let is_missing = matches!(Store::read(directory), Err(StoreError::Missing { .. }));
+        if is_missing && has_entries(&directory.join(RUNS)) {
+            return Err(CampaignError::Lost { path: path() });
+        } else if !is_missing && !resume {
+            return Err(CampaignError::Exists { path: path() });
+        } else if resume && !directory.join(store::FILE).exists() {
+            return Err(StoreError::Missing { path: path() }.into());
         }
         fs::create_dir_all(directory).map_err(file(directory))?;
         let directory = fs::canonicalize(directory).map_err(file(directory))?;
@@ -222,6 +233,10 @@ impl Campaign {
         };
         Ok(Self { prepared, directory, store, _lock: lock })
     }
+}
+
+fn has_entries(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Whether a program works on the campaign in a directory.

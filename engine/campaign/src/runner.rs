@@ -296,7 +296,7 @@ impl Dispatcher<'_> {
             let Some(at) = going.iter().position(|run| run.id == report.id) else { continue };
             let run = going.swap_remove(at);
             let Some(state) = State::of(&report.ended) else {
-                schedule.dropped();
+                schedule.dropped(run.job);
                 let _ = fs::remove_dir_all(campaign.directory.join(RUNS).join(name(run.job)));
                 // A signal may reach a simulation before it reaches us.
                 if !interrupted {

@@ -143,9 +143,10 @@ impl<'p> Schedule<'p> {
         again
     }
 
-    /// Takes note that a job was interrupted: it never was.
-    pub(crate) fn dropped(&mut self) {
+    /// Takes note that a job was interrupted: it never was, and is still to be made.
+    pub(crate) fn dropped(&mut self, job: Job) {
         self.outstanding -= 1;
+        self.queue.push_front(job);
     }
 
     fn note(&mut self, job: Job, outcome: Outcome) {

@@ -90,3 +90,36 @@ fn place2(net: &str) -> (tempfile::TempDir, PathBuf) {
     fs::write(place.path().join("net.yaml"), net).unwrap();
     (place, path)
 }
+
+#[test]
+fn runs_without_their_store_are_not_replaced() {
+    for is_empty in [false, true] {
+        let (place, path) = place(PLAN);
+        let out = place.path().join("out");
+        drop(Campaign::open(prepare(&path).unwrap(), &out, false).unwrap());
+        let kept = out.join(RUNS).join("p00000-r00000");
+        fs::create_dir(&kept).unwrap();
+        fs::remove_file(out.join(store::FILE)).unwrap();
+        if is_empty {
+            fs::write(out.join(store::FILE), "").unwrap();
+        }
+        for resume in [false, true] {
+            let wrong = Campaign::open(prepare(&path).unwrap(), &out, resume).unwrap_err();
+            assert!(matches!(wrong, CampaignError::Lost { .. }) && wrong.is_usage(), "{wrong}");
+            assert!(wrong.to_string().contains(store::FILE), "{wrong}");
+        }
+        assert!(kept.exists());
+        let left = fs::metadata(out.join(store::FILE)).map(|file| file.len()).ok();
+        assert_eq!(left, is_empty.then_some(0), "nothing was begun");
+    }
+}
+
+#[test]
+fn a_campaign_killed_before_its_store_was_made_is_begun() {
+    let (place, path) = place(PLAN);
+    let out = place.path().join("out");
+    fs::create_dir_all(out.join(RUNS)).unwrap();
+    fs::write(out.join(store::FILE), "").unwrap();
+    drop(Campaign::open(prepare(&path).unwrap(), &out, false).unwrap());
+    assert_eq!(Store::open(&out).unwrap().points().unwrap().len(), 2);
+}

@@ -127,6 +127,26 @@ fn the_stop_rule_waits_for_the_whole_block() {
     schedule.finished(block[2], FINE);
     assert_eq!(schedule.next(), None);
     schedule.finished(block[0], FINE);
-    schedule.dropped();
+    assert_eq!(schedule.next(), None);
+    schedule.finished(block[1], FINE);
     assert_eq!(schedule.next().map(|job| job.replicate), Some(1));
+}
+
+/// Also the very last runs: a campaign whose end was interrupted is not done.
+#[test]
+fn what_was_interrupted_is_still_to_be_made() {
+    let plan = plan_of(1);
+    let mut schedule = Schedule::new(&plan, 3, 3);
+    let jobs: Vec<Job> = std::iter::from_fn(|| schedule.next()).collect();
+    assert_eq!(jobs.len(), 3);
+    schedule.finished(jobs[0], FINE);
+    schedule.dropped(jobs[1]);
+    schedule.dropped(jobs[2]);
+    assert!(!schedule.is_done() && schedule.remaining() == 2);
+    let mut again = drive(&mut schedule, |_| FINE);
+    again.sort();
+    let mut expected = jobs[1..].to_vec();
+    expected.sort();
+    assert_eq!(again, expected);
+    assert!(schedule.is_done());
 }

@@ -13,6 +13,8 @@
 mod read;
 mod record;
 
+use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
@@ -113,6 +115,9 @@ fn error(path: &Path, source: rusqlite::Error) -> StoreError {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             StoreError::Corrupt { path, reason: source.to_string() }
         }
+        None if matches!(source, rusqlite::Error::QueryReturnedNoRows) => {
+            StoreError::Corrupt { path, reason: "the row of the campaign is missing".to_owned() }
+        }
         _ => StoreError::Sqlite { path, source },
     }
 }
@@ -164,21 +169,50 @@ impl Store {
         Ok(Self { connection, path })
     }
 
-    /// Opens the store of a campaign, to go on with it or to read it.
+    /// Opens the store of a campaign to go on with it.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(FILE);
-        if !path.exists() {
-            return Err(StoreError::Missing { path: directory.to_owned() });
-        }
-        let wrong = |source| error(&path, source);
+        let path = existing(directory)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(wrong)?;
+        let connection =
+            Connection::open_with_flags(&path, flags).map_err(|source| error(&path, source))?;
+        Self::checked(connection, path, prepare)
+    }
+
+    /// Opens the store of a campaign to read it, also where nothing may be written.
+    pub fn read(directory: &Path) -> Result<Self, StoreError> {
+        let path = existing(directory)?;
+        match Self::open(directory) {
+            Err(StoreError::Sqlite { source, .. }) if cannot_write(&source) => {}
+            done => return done,
+        }
+        // `immutable` looks at no log beside the file, and needs none of the files of WAL.
+        let unfinished = path.with_added_extension("wal");
+        let mode = match fs::metadata(&unfinished) {
+            Ok(log) if log.len() > 0 => "mode=ro",
+            _ => "immutable=1",
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(uri(&path, mode), flags)
+            .map_err(|source| error(&path, source))?;
+        Self::checked(connection, path, |_| Ok(()))
+    }
+
+    /// Makes sure that a connection leads to a store of ours with all that belongs to one.
+    fn checked(
+        connection: Connection,
+        path: PathBuf,
+        prepare: fn(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, StoreError> {
+        let wrong = |source| error(&path, source);
         let number = |pragma: &str| {
             connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0)).map_err(wrong)
         };
         let (application, layout) = (number("application_id")?, number("user_version")?);
         if application == 0 && layout == 0 && has_no_tables(&connection).map_err(wrong)? {
             // Killed while it was being made: nothing of it was ever there.
+            let directory = path.parent().unwrap_or(Path::new("."));
             return Err(StoreError::Missing { path: directory.to_owned() });
         }
         if application != APPLICATION {
@@ -188,7 +222,12 @@ impl Store {
             return Err(StoreError::Newer { path, found: layout });
         }
         prepare(&connection).map_err(wrong)?;
-        Ok(Self { connection, path })
+        if let Some(reason) = lacking(&connection).map_err(wrong)? {
+            return Err(StoreError::Corrupt { path, reason });
+        }
+        let store = Self { connection, path };
+        store.plan()?;
+        Ok(store)
     }
 
     /// Looks through the whole file for damage.
@@ -233,6 +272,59 @@ impl Store {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|source| error(&self.path, source))
     }
+}
+
+/// The file in a campaign directory.
+fn existing(directory: &Path) -> Result<PathBuf, StoreError> {
+    let path = directory.join(FILE);
+    if path.exists() { Ok(path) } else { Err(StoreError::Missing { path: directory.to_owned() }) }
+}
+
+/// Whether `SQLite` refuses because a file or directory cannot be written.
+fn cannot_write(source: &rusqlite::Error) -> bool {
+    let code = source.sqlite_error_code();
+    matches!(code, Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied))
+}
+
+/// A file as a URI for `SQLite`, <https://sqlite.org/uri.html>.
+fn uri(path: &Path, query: &str) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                uri.push(char::from(*byte));
+            }
+            other => {
+                let _ = write!(uri, "%{other:02X}");
+            }
+        }
+    }
+    format!("{uri}?{query}")
+}
+
+/// What of the layout is not there: a table, a view, or a column of one.
+fn lacking(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let whole = Connection::open_in_memory()?;
+    whole.execute_batch(include_str!("schema.sql"))?;
+    let mut objects = whole.prepare("SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL")?;
+    let objects = objects.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for object in objects {
+        let (kind, name): (String, String) = object?;
+        // A view whose tables are gone has no columns either.
+        let found = columns(connection, &name).unwrap_or_default();
+        if found.is_empty() {
+            return Ok(Some(format!("it has no {kind} `{name}`")));
+        }
+        if let Some(column) = columns(&whole, &name)?.iter().find(|it| !found.contains(it)) {
+            return Ok(Some(format!("{kind} `{name}` has no column `{column}`")));
+        }
+    }
+    Ok(None)
+}
+
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut columns = connection.prepare_cached("SELECT name FROM pragma_table_info(?1)")?;
+    columns.query_map([table], |row| row.get(0))?.collect()
 }
 
 /// What every connection needs.

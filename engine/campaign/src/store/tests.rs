@@ -206,3 +206,43 @@ fn texts_that_begin_with_numbers_have_one() {
         assert_eq!(leading_number(text), number, "{text}");
     }
 }
+
+#[test]
+fn missing_parts_are_found_when_a_store_is_opened() {
+    for (harm, said) in [
+        ("DROP VIEW counted_metrics; DROP TABLE metrics", "no table `metrics`"),
+        ("DROP VIEW counted_metrics", "no view `counted_metrics`"),
+        ("ALTER TABLE tasks DROP COLUMN seconds", "table `tasks` has no column `seconds`"),
+        ("DELETE FROM campaign", "row of the campaign"),
+        ("UPDATE campaign SET plan = '{'", "the plan cannot be read"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let store = new(place.path());
+        store.connection.pragma_update(None, "foreign_keys", "OFF").unwrap();
+        store.connection.execute_batch(harm).unwrap();
+        store.settle().unwrap();
+        drop(store);
+        refused(place.path(), said);
+        let wrong = Store::read(place.path()).unwrap_err();
+        assert!(crate::campaign::CampaignError::from(wrong).is_usage(), "{harm}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    // Characters that mean something in a URI.
+    let directory = place.path().join("a ?b#c%41");
+    std::fs::create_dir(&directory).unwrap();
+    let mut store = new(&directory);
+    record(&mut store, 0, &ended()).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    let path = directory.join(FILE);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri(&path, "immutable=1"), flags).unwrap();
+    let store = Store::checked(connection, path, |_| Ok(())).unwrap();
+    assert_eq!((store.runs().unwrap().len(), store.values("rtt").unwrap().len()), (1, 1));
+    let left = std::fs::read_dir(&directory).unwrap().count();
+    assert_eq!(left, 1, "nothing is made beside it");
+}
