@@ -5,8 +5,8 @@
 //! stands beside the topology file because both are read by the same tables and give the same
 //! diagnostics; which points a design has and when they run is the campaign's affair.
 //!
-//! Assumptions: the topology is valid at the first level of each factor; whether it is at all others
-//! is for whoever makes the points to see.
+//! Assumptions: whether the topology is valid at points other than the first is for whoever makes the
+//! points to see.
 //!
 //! Reference: `docs/campaigns.md`.
 
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use tapestry_core::SimTime;
+use tapestry_core::{ByteCount, DataRate, SimTime};
 
 use crate::diagnostics::{Diagnostics, Problems};
 use crate::expression::Value;
@@ -95,6 +95,10 @@ pub struct Range {
     pub log: bool,
     /// Whether levels are rounded to whole numbers.
     pub whole: bool,
+    /// Significant digits of levels between the ends: of each on a log scale, of the range's width
+    /// on a linear one.
+    #[serde(default = "exact")]
+    pub digits: u32,
     /// Unit appended to the numbers; with it levels are texts.
     pub unit: String,
 }
@@ -112,11 +116,52 @@ impl Range {
         } else {
             from + (to - from) * share
         };
-        // Ten digits hide what binary fractions add to `0.1 + 0.2`.
-        let number = if self.whole { number.round() } else { significant(number, 10) };
+        // The ends are as they were given; ten digits hide what binary fractions add to `0.1 + 0.2`.
+        let number =
+            if share <= 0.0 || share >= 1.0 { significant(number, 10) } else { self.round(number) };
+        let number = if self.whole { number.round() } else { number };
         let is_whole = number.fract() == 0.0 && number.abs() < 9e15;
         let value = if is_whole { Value::Int(number as i64) } else { Value::Float(number) };
         if self.unit.is_empty() { value } else { Value::Text(format!("{value}{}", self.unit)) }
+    }
+}
+
+/// Digits of levels that are steps of a range: as many as they need.
+pub(crate) const EXACT: u32 = 10;
+/// Digits of levels that are computed, unless the plan says otherwise.
+pub(crate) const COMPUTED: u32 = 4;
+
+fn exact() -> u32 {
+    EXACT
+}
+
+impl Range {
+    /// A level between the ends, as fine as `digits` say and the unit can hold.
+    fn round(&self, number: f64) -> f64 {
+        let exponent = |number: f64| number.abs().log10().floor() as i32;
+        let width = exponent(self.to - self.from);
+        let widest = if self.log { width.min(exponent(number)) } else { width };
+        let finest = self.finest().unwrap_or(i32::MIN);
+        let last = widest.saturating_add(1).saturating_sub_unsigned(self.digits).max(finest);
+        let places = usize::try_from(-last).unwrap_or(0);
+        if last > 0 {
+            let scale = 10_f64.powi(last);
+            return (number / scale).round() * scale;
+        }
+        format!("{number:.places$}").parse().unwrap_or(number)
+    }
+
+    /// The power of ten below which the topology's quantities in this unit end: a time in `ms` has
+    /// six decimals. None for other units.
+    fn finest(&self) -> Option<i32> {
+        let one = format!("1{}", self.unit);
+        let worth = one
+            .parse::<SimTime>()
+            .map(SimTime::as_nanos)
+            .or_else(|_| one.parse::<DataRate>().map(DataRate::bits_per_sec))
+            .or_else(|_| one.parse::<ByteCount>().map(ByteCount::as_bytes))
+            .ok()?;
+        (!self.unit.is_empty()).then(|| -(worth.ilog10().cast_signed()))
     }
 }
 
@@ -230,9 +275,16 @@ pub fn setting(value: &Value) -> String {
     }
 }
 
-/// Reads a plan file, and the topology it names. All that is wrong comes back at once.
-pub fn load_plan(path: &Path) -> Result<Plan, Diagnostics> {
+/// Settings of all factors, by name.
+pub type Settings = IndexMap<String, Value>;
+
+/// Reads a plan file, and the topology it names. All that is wrong comes back at once. `first` gives
+/// a point of the plan's design, at which the topology has the metrics that the plan names.
+pub fn load_plan(
+    path: &Path,
+    first: &dyn Fn(&Plan) -> Option<Settings>,
+) -> Result<Plan, Diagnostics> {
     let mut problems = Problems::default();
-    let plan = read::plan(&mut problems, path);
+    let plan = read::plan(&mut problems, path, first);
     problems.finish(&path.display().to_string(), plan)
 }

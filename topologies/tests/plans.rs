@@ -1,15 +1,15 @@
 //! Plan files: what they mean, and what is wrong with them, all at once and with its place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use tapestry_topologies::plan::{Design, Keep, Order, Time, load_plan, setting};
+use tapestry_topologies::plan::{Design, Keep, Order, Plan, Settings, Time, setting};
 use tapestry_topologies::{Diagnostics, plan_schema};
 
 const NET: &str = "\
-params: { nodes: 3, kind: host, rate: 10Mbit/s, loss: 0.5, traced: false }
+params: { nodes: 3, kind: host, rate: 10Mbit/s, loss: 0.5, traced: false, delay: 1ms }
 nodes: { \"n[0-${nodes-1}]\": { kind: \"${kind}\" } }
-links: [{ lan: \"n[0-${nodes-1}]\", rate: \"${rate}\", ipv4: 10.0.0.0/24 }]
+links: [{ lan: \"n[0-${nodes-1}]\", rate: \"${rate}\", delay: \"${delay}\", ipv4: 10.0.0.0/24 }]
 tasks: [{ name: t, run: { n0: ping n1 }, metrics: { rtt: { regex: '(\\d+)' } } }]
 metrics: { twice: \"${rtt * 2}\" }
 ";
@@ -27,6 +27,13 @@ impl Place {
     fn plan(&self) -> PathBuf {
         self.0.path().join("my-plan.yaml")
     }
+}
+
+fn load_plan(path: &Path) -> Result<Plan, Diagnostics> {
+    let first = |plan: &Plan| -> Option<Settings> {
+        Some(plan.factors.iter().map(|(name, levels)| (name.clone(), levels.at(0.0))).collect())
+    };
+    tapestry_topologies::plan::load_plan(path, &first)
 }
 
 fn load(plan: &str) -> Result<tapestry_topologies::plan::Plan, Diagnostics> {
@@ -161,8 +168,13 @@ fn each_mistake_is_named() {
     );
     one("design: square", "2 \"square\": unknown value `square` (key `design`)");
     one(
-        "stop: { metric: rt, width: 5% }",
+        "stop: { metric: rt, width: 5% }\nreplicates: 9",
         "2 \"rt\": unknown metric `rt`: no run could produce it",
+    );
+    one(
+        "stop: { metric: rtt, width: 5%, at_least: 10 }\nreplicates: 2",
+        "2 \"{ metric: rtt, width: 5%, at_least: 10 }\": `stop` can never be looked at: it wants 10 runs of a point \
+         (`at_least`), and `replicates`, the most, is 2",
     );
     one("stop: { metric: rtt, width: 0% }", "2 \"0%\": `width` cannot be 0%");
     one("report: { metrics: [rtt, x] }", "2 \"x\": unknown metric `x`: no run could produce it");
@@ -210,6 +222,7 @@ params: { loss: 1 }
 factors: { nodes: { from: 2, to: 9, step: 2 }, rate: [1Mbit/s] }
 design: { latin-hypercube: 5 }
 stop: { metric: rtt, width: 5% }
+replicates: 3
 report: { x: nodes, baseline: 2, metrics: rtt }
 ";
     let place = Place::new(whole);
@@ -268,4 +281,67 @@ fn the_reference_names_every_key_and_its_examples_are_plans() {
     assert!(examples >= 1);
     let instance: Json = serde_saphyr::from_str("topology: a\nfactors: { n: 3 }").unwrap();
     assert!(!validator.is_valid(&instance));
+}
+
+/// Levels are such that the topology takes them: `9.486832981ms` would be finer than a nanosecond.
+#[test]
+fn computed_levels_are_round() {
+    let levels = |range: &str| -> Vec<String> {
+        let factor = if range.contains("bit/s") { "rate" } else { "delay" };
+        let plan = load(&format!("topology: net.yaml\nfactors: {{ {factor}: {range} }}\n"));
+        plan.unwrap().factors[factor].all().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        levels("{ from: 1, to: 90, count: 3, scale: log, unit: ms }"),
+        ["1ms", "9.487ms", "90ms"]
+    );
+    assert_eq!(
+        levels("{ from: 0, to: 1, count: 4, unit: ms }"),
+        ["0ms", "0.3333ms", "0.6667ms", "1ms"]
+    );
+    assert_eq!(
+        levels("{ from: 0, to: 1, count: 4, digits: 2, unit: ms }")[1..3],
+        ["0.33ms", "0.67ms"]
+    );
+    assert_eq!(levels("{ from: 1, to: 4, count: 3, scale: log, unit: us }"), ["1us", "2us", "4us"]);
+    assert_eq!(
+        levels("{ from: 0.1, to: 0.2, count: 3, scale: log, unit: us }"),
+        ["0.1us", "0.141us", "0.2us"],
+        "no finer than 1 ns, whatever the digits"
+    );
+    assert_eq!(
+        levels("{ from: 1000000, to: 1000100, count: 5, unit: bit/s }")[1],
+        "1000025bit/s",
+        "digits are those of the width"
+    );
+    assert_eq!(
+        levels("{ from: 10000, to: 10003, unit: kbit/s }")[1..3],
+        ["10001kbit/s", "10002kbit/s"]
+    );
+    assert_eq!(
+        levels("{ from: 30, to: 90000, count: 3, scale: log, digits: 1, unit: bit/s }")[1],
+        "2000bit/s"
+    );
+}
+
+/// All lowest levels together are no point of a Latin hypercube, and need not be a topology.
+#[test]
+fn a_latin_hypercube_is_looked_at_where_it_has_points() {
+    let plan = "topology: net.yaml
+design: { latin-hypercube: 5 }
+factors: { nodes: { from: 0, to: 9, whole: true } }
+report: { metrics: rtts }
+";
+    let place = Place::new(plan);
+    let at = |nodes: i64| {
+        let first = move |_: &Plan| -> Option<Settings> {
+            let value = tapestry_topologies::expression::Value::Int(nodes);
+            Some([("nodes".to_owned(), value)].into_iter().collect())
+        };
+        tapestry_topologies::plan::load_plan(&place.plan(), &first)
+    };
+    let wrong = at(5).unwrap_err();
+    assert!(wrong.problems()[0].message.starts_with("unknown metric `rtts`"), "{wrong:?}");
+    // What is wrong at a point is for whoever makes the points to say, with its name.
+    assert!(at(0).is_ok());
 }

@@ -123,6 +123,8 @@ pub struct Prepared {
     pub points: Vec<Settings>,
     /// A digest of everything that decides what runs are made.
     pub digest: String,
+    /// What a reader of the plan may not expect.
+    pub notes: Vec<String>,
     /// What the points ask of the host.
     pub needs: Vec<crate::capacity::Needs>,
 }
@@ -155,7 +157,8 @@ pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
     let bytes: [u8; 32] = digest.finalize().into();
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     let digest = halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect();
-    Ok(Prepared { plan, points, digest, needs })
+    let notes = design::merged(&plan, points.len());
+    Ok(Prepared { plan, points, digest, notes, needs })
 }
 
 fn resolve(plan: &Plan, settings: &Settings) -> Result<Topology, CampaignError> {

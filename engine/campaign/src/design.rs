@@ -10,18 +10,17 @@
 //! Reference: Montgomery, *Design and Analysis of Experiments*, chapter 4; `McKay`, Beckman and Conover
 //! 1979 (Latin hypercube sampling).
 
-use indexmap::IndexMap;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use tapestry_core::Streams;
 use tapestry_topologies::expression::Value;
-use tapestry_topologies::plan::{Design, Order, Plan, setting};
+use tapestry_topologies::plan::{Design, Levels, Order, Plan, setting};
 
 /// More runs than this are a mistake.
 pub const MAX_RUNS: u64 = 1_000_000;
 
 /// The settings of the factors at one point, in the plan's order.
-pub type Settings = IndexMap<String, Value>;
+pub use tapestry_topologies::plan::Settings;
 
 /// Why a plan has no points.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -100,6 +99,27 @@ pub fn points(plan: &Plan) -> Result<Vec<Settings>, DesignError> {
         Some(point) => Err(DesignError::Twice(point)),
         None => Ok(points),
     }
+}
+
+/// What rounding made equal, in words: fewer levels or points than the plan asks for.
+pub fn merged(plan: &Plan, points: usize) -> Vec<String> {
+    let hint = "take fewer, or more `digits`, or no `whole`";
+    if let Design::LatinHypercube(wanted) = plan.design {
+        let lost = (wanted as usize).saturating_sub(points);
+        let said =
+            format!("rounding makes {lost} of {wanted} drawn points equal to others; {hint}");
+        return if lost > 0 { vec![said] } else { Vec::new() };
+    }
+    let said = plan.factors.iter().filter_map(|(name, levels)| {
+        let Levels::Range(range) = levels else { return None };
+        let (found, wanted) = (levels.all().len(), range.count as usize);
+        (found < wanted).then(|| {
+            format!(
+                "factor `{name}`: rounding makes {wanted} levels {found} different ones; {hint}"
+            )
+        })
+    });
+    said.collect()
 }
 
 fn deduplicated(points: Vec<Settings>) -> Vec<Settings> {

@@ -16,6 +16,7 @@ pub mod campaign;
 pub mod capacity;
 pub mod design;
 pub mod export;
+pub mod levels;
 pub mod report;
 pub mod runner;
 mod schedule;
@@ -23,4 +24,11 @@ pub mod stats;
 pub mod store;
 pub mod suite;
 
-pub use tapestry_topologies::plan::{Plan, load_plan};
+pub use tapestry_topologies::plan::Plan;
+
+/// Reads a plan file, and the topology it names. All that is wrong comes back at once.
+pub fn load_plan(path: &std::path::Path) -> Result<Plan, tapestry_topologies::Diagnostics> {
+    // A design without points is refused by whoever makes them.
+    let first = |plan: &Plan| design::points(plan).ok()?.into_iter().next();
+    tapestry_topologies::plan::load_plan(path, &first)
+}

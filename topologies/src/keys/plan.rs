@@ -87,6 +87,11 @@ pub(crate) static RANGE: Object = Object {
         key("step", NUMBER, "Distance of levels on a linear scale; default 1."),
         key("count", REPLICATES, "How many levels there are, in place of `step`."),
         key("scale", one(Scalar::Word(&["linear", "log"])), "Scale of the levels; default linear."),
+        key(
+            "digits",
+            one(Scalar::Integer { min: 1, max: 10 }),
+            "Significant digits of computed levels; default 4, with `step` as many as needed.",
+        ),
         key("whole", one(Scalar::Bool), "Whether levels are rounded to whole numbers."),
         key("unit", TEXT, "Unit appended to the numbers, such as `ms`."),
     ],

@@ -5,7 +5,10 @@ use std::path::Path;
 use indexmap::IndexMap;
 use tapestry_core::SimTime;
 
-use super::{Design, Keep, Levels, Order, Plan, Range, ReportOptions, StopRule, Time, setting};
+use super::{
+    COMPUTED, Design, EXACT, Keep, Levels, Order, Plan, Range, ReportOptions, Settings, StopRule,
+    Time, setting,
+};
 use crate::check::{check, run_time_expression};
 use crate::diagnostics::{Problems, report};
 use crate::expression::{Scope, Value};
@@ -23,7 +26,11 @@ use crate::tree::{self, Entry, Yaml};
 const MAX_LEVELS: f64 = 1e6;
 
 /// Reads the plan at `path` and the topology it names.
-pub(super) fn plan(problems: &mut Problems, path: &Path) -> Option<Plan> {
+pub(super) fn plan(
+    problems: &mut Problems,
+    path: &Path,
+    first: &dyn Fn(&Plan) -> Option<Settings>,
+) -> Option<Plan> {
     let root = root(problems, path)?;
     check(problems, &root, &Shape::Object(&PLAN), "the file");
     let base = path.parent().unwrap_or(Path::new(""));
@@ -44,15 +51,23 @@ pub(super) fn plan(problems: &mut Problems, path: &Path) -> Option<Plan> {
         run_time_expression(reader.problems, yaml, &Known::new(&declared, &topology_files.roots))
     });
     let stop = root.get("stop").map(|yaml| stop(&mut reader, yaml));
+    let replicates = small(number(&mut reader, &root, "replicates", 1)?);
+    if let (Some(Some(rule)), Some(yaml)) = (&stop, root.get("stop"))
+        && rule.at_least > replicates
+    {
+        let wrong = format!(
+            "`stop` can never be looked at: it wants {} runs of a point (`at_least`), and `replicates`, the \
+             most, is {replicates}",
+            rule.at_least
+        );
+        let expected = "expected `replicates` of at least `at_least`";
+        reader.problems.add(yaml.span, report(wrong).expected(expected));
+    }
     let options = root.get("report").map_or_else(
         || Some(ReportOptions { confidence: CONFIDENCE, ..ReportOptions::nothing() }),
         |yaml| report_options(&mut reader, yaml, &factors),
     );
     let word = |key| root.get(key).and_then(Yaml::scalar);
-    let number = |reader: &mut Reader<'_>, key: &str, default| match root.get(key) {
-        Some(yaml) => reader.parsed(yaml, Scalar::Integer { min: 0, max: i64::MAX }, key),
-        None => Some(default),
-    };
     let plan = Plan {
         name: match root.get("name") {
             Some(yaml) => reader.checked(yaml, Scalar::Name, "name")?,
@@ -67,19 +82,19 @@ pub(super) fn plan(problems: &mut Problems, path: &Path) -> Option<Plan> {
         params,
         factors,
         design: design?,
-        replicates: small(number(&mut reader, "replicates", 1)?),
+        replicates,
         stop: match stop {
             Some(rule) => Some(rule?),
             None => None,
         },
         order: if word("order") == Some("as-given") { Order::AsGiven } else { Order::Randomised },
-        warm_up: small(number(&mut reader, "warm_up", 0)?),
-        seed: number(&mut reader, "seed", 1)?,
+        warm_up: small(number(&mut reader, &root, "warm_up", 0)?),
+        seed: number(&mut reader, &root, "seed", 1)?,
         time_limit: match root.get("time_limit") {
             Some(yaml) => limit(&mut reader, yaml, "time_limit")?,
             None => SimTime::from_secs(3600),
         },
-        retries: small(number(&mut reader, "retries", 2)?),
+        retries: small(number(&mut reader, &root, "retries", 2)?),
         keep: match word("keep") {
             Some("all") => Keep::All,
             Some("none") => Keep::None,
@@ -90,10 +105,23 @@ pub(super) fn plan(problems: &mut Problems, path: &Path) -> Option<Plan> {
     };
     // What is wrong so far would be said again of the topology.
     if reader.problems.count() == 0 {
-        let topology = first_point(reader.problems, &plan, &topology_files)?;
-        metrics(&mut reader, &root, &plan, &topology);
+        let settings = first(&plan);
+        let topology = first_point(reader.problems, &plan, settings, &topology_files);
+        if let Some(topology) = topology {
+            metrics(&mut reader, &root, &plan, &topology);
+        } else if reader.problems.count() > 0 {
+            return None;
+        }
     }
     Some(plan)
+}
+
+/// A whole number that is not negative.
+fn number(reader: &mut Reader<'_>, root: &Yaml, key: &str, default: u64) -> Option<u64> {
+    match root.get(key) {
+        Some(yaml) => reader.parsed(yaml, Scalar::Integer { min: 0, max: i64::MAX }, key),
+        None => Some(default),
+    }
 }
 
 fn small(number: u64) -> u32 {
@@ -248,6 +276,9 @@ fn range(reader: &mut Reader<'_>, entry: &Entry, declared: &Scope, latin: bool) 
     let count: Option<u32> = yaml.get("count").and_then(|value| {
         reader.parsed(value, Scalar::Integer { min: 1, max: 1_000_000 }, "count")
     });
+    let digits: Option<u32> = yaml
+        .get("digits")
+        .and_then(|value| reader.parsed(value, Scalar::Integer { min: 1, max: 10 }, "digits"));
     let log = yaml.get("scale").and_then(Yaml::scalar) == Some("log");
     let mut refuse = |wrong: String, expected: &str| {
         reader.problems.add(yaml.span, report(wrong).expected(expected.to_owned()));
@@ -291,18 +322,20 @@ fn range(reader: &mut Reader<'_>, entry: &Entry, declared: &Scope, latin: bool) 
             }
             // A step that does not end at `to` ends before it.
             let range = Range { to: from + step * steps, ..range_of(reader, yaml, from, to, log) };
-            let range = Range { count: steps as u32 + 1, ..range };
+            let digits = digits.unwrap_or(EXACT);
+            let range = Range { count: steps as u32 + 1, digits, ..range };
             return accept(reader, yaml, name, range, declared);
         }
     };
-    let range = Range { count, ..range_of(reader, yaml, from, to, log) };
+    let digits = digits.unwrap_or(COMPUTED);
+    let range = Range { count, digits, ..range_of(reader, yaml, from, to, log) };
     accept(reader, yaml, name, range, declared)
 }
 
 fn range_of(reader: &mut Reader<'_>, yaml: &Yaml, from: f64, to: f64, log: bool) -> Range {
     let unit = yaml.get("unit").and_then(|unit| reader.text(unit)).unwrap_or_default();
     let whole = yaml.get("whole").and_then(Yaml::scalar) == Some("true");
-    Range { from, to, count: 0, log, whole, unit }
+    Range { from, to, count: 0, log, whole, digits: EXACT, unit }
 }
 
 /// A range whose ends the parameter takes.
@@ -437,12 +470,23 @@ fn report_options(
     })
 }
 
-/// The topology at the first level of each factor.
-fn first_point(problems: &mut Problems, plan: &Plan, files: &Files) -> Option<Topology> {
-    let fixed = plan.params.iter().map(|(name, value)| (name.clone(), setting(value)));
-    let first = plan.factors.iter().map(|(name, levels)| (name.clone(), setting(&levels.at(0.0))));
-    let sets: Vec<(String, String)> = fixed.chain(first).collect();
-    resolve::resolve(problems, files, &sets, &plan.name)
+/// The topology at a point of the design; `None` where whoever makes all points will find what is
+/// wrong with it.
+fn first_point(
+    problems: &mut Problems,
+    plan: &Plan,
+    settings: Option<Settings>,
+    files: &Files,
+) -> Option<Topology> {
+    let settings = settings?;
+    let all = plan.params.iter().chain(&settings);
+    let sets: Vec<(String, String)> =
+        all.map(|(name, value)| (name.clone(), setting(value))).collect();
+    match plan.design {
+        // Nobody knows where a drawn point is unless its name is said.
+        Design::LatinHypercube(_) => crate::load(&plan.topology, &sets).ok(),
+        _ => resolve::resolve(problems, files, &sets, &plan.name),
+    }
 }
 
 /// Metrics that the plan names are metrics of the topology.

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use proptest::prelude::*;
 use tapestry_core::SimTime;
 use tapestry_topologies::plan::{Keep, Levels, Range, ReportOptions, Time};
@@ -42,7 +43,7 @@ pub(crate) fn list(levels: &[i64]) -> Levels {
 }
 
 fn range(from: f64, to: f64, count: u32) -> Range {
-    Range { from, to, count, log: false, whole: false, unit: String::new() }
+    Range { from, to, count, log: false, whole: false, digits: 10, unit: String::new() }
 }
 
 fn described(plan: &Plan) -> Vec<String> {
@@ -81,6 +82,21 @@ fn ranges_have_the_levels_one_would_write() {
     let whole = Range { whole: true, log: true, ..range(1.0, 4.0, 8) };
     assert_eq!(text(whole), ["1", "2", "3", "4"], "equal neighbours are one level");
     assert_eq!(text(range(5.0, 5.0, 1)), ["5"]);
+}
+
+#[test]
+fn what_rounding_makes_equal_is_said() {
+    let whole = Range { whole: true, log: true, ..range(1.0, 4.0, 8) };
+    let few = plan(&[("a", Levels::Range(whole.clone()))], Design::FullFactorial);
+    let said = merged(&few, 4);
+    assert!(said.len() == 1 && said[0].contains("`a`: rounding makes 8 levels 4"), "{said:?}");
+    let fine = plan(&[("a", Levels::Range(range(1.0, 4.0, 4)))], Design::FullFactorial);
+    assert!(merged(&fine, 4).is_empty());
+    let drawn = plan(&[("a", Levels::Range(whole))], Design::LatinHypercube(20));
+    let count = points(&drawn).unwrap().len();
+    assert!(count <= 4);
+    let said = merged(&drawn, count);
+    assert!(said[0].contains(&format!("{} of 20 drawn points", 20 - count)), "{said:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::data::{Data, Samples, number};
 use crate::design::{Settings, describe};
+use crate::levels::dimension;
 use crate::stats::compare::{Effect, cliffs_delta, cohens_d, mann_whitney, welch};
 use crate::stats::correction::{benjamini_hochberg, holm};
 use crate::stats::describe::mean;
@@ -106,7 +107,7 @@ pub(super) fn trends(data: &Data) -> Vec<Trend> {
     let mut found = Vec::new();
     for (metric, samples) in data.shown().filter(|(_, samples)| !samples.is_constant()) {
         for (factor, levels) in &data.factors {
-            if levels.iter().any(|level| number(level).is_none()) {
+            if dimension(levels).is_none() {
                 continue;
             }
             if let Some(test) = kendall(&pairs(data, samples, factor)) {
@@ -121,7 +122,7 @@ pub(super) fn trends(data: &Data) -> Vec<Trend> {
 }
 
 fn pairs(data: &Data, samples: &Samples, factor: &str) -> Vec<(f64, f64)> {
-    let x = |at: usize| data.points[at].get(factor).and_then(number);
+    let x = |at: usize| data.points[at].get(factor).map(number);
     (0..data.points.len())
         .filter_map(|at| Some((x(at)?, &samples.points[at])))
         .flat_map(|(x, values)| values.iter().map(move |value| (x, *value)))

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use tapestry_topologies::expression::Value;
-use tapestry_topologies::plan::Plan;
+use tapestry_topologies::plan::{Levels, Plan};
 
 use super::ReportError;
 use crate::design::{Purpose, Settings, describe};
-use crate::store::{Run, Session, State, Store, leading_number};
+use crate::levels::{Dimension, dimension, quantity};
+use crate::store::{Run, Session, State, Store};
 
 /// A campaign's results.
 #[derive(Debug)]
@@ -108,11 +109,13 @@ impl Data {
                 }
             }
         }
-        for levels in factors.values_mut() {
-            if levels.iter().all(|level| number(level).is_some()) {
-                levels.sort_by(|a, b| {
-                    number(a).partial_cmp(&number(b)).unwrap_or(std::cmp::Ordering::Equal)
-                });
+        for (name, levels) in &mut factors {
+            let given = plan.factors.get(name).map(Levels::all).unwrap_or_default();
+            if dimension(levels.iter()).is_some() {
+                levels.sort_by(|a, b| number(a).total_cmp(&number(b)));
+            } else {
+                // As the plan gives them, in whatever order points were drawn.
+                levels.sort_by_key(|level| given.iter().position(|known| known == level));
             }
         }
         factors.retain(|_, levels| levels.len() > 1);
@@ -141,10 +144,16 @@ impl Data {
             .count()
     }
 
+    /// What the levels of a factor measure; `None` if they are categories.
+    pub fn dimension(&self, factor: &str) -> Option<Dimension> {
+        dimension(self.factors.get(factor)?)
+    }
+
     /// The factor on the x axis: the one the plan names, else the first with numbers.
     pub fn x_factor(&self) -> Option<&str> {
-        let is_numeric = |name: &&String| self.factors[*name].iter().all(|v| number(v).is_some());
-        let named = self.plan.report.x.as_ref().filter(|x| self.factors.contains_key(*x));
+        let is_numeric = |name: &&String| self.dimension(name).is_some();
+        // Categories have no place on an axis.
+        let named = self.plan.report.x.as_ref().filter(|x| self.dimension(x).is_some());
         named.or_else(|| self.factors.keys().find(is_numeric)).map(String::as_str)
     }
 
@@ -183,7 +192,7 @@ impl Data {
     }
 }
 
-/// The number of a level, without its unit.
-pub(super) fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| leading_number(&value.to_string()))
+/// A level of a factor whose levels are numbers.
+pub(super) fn number(level: &Value) -> f64 {
+    quantity(level).map_or(f64::NAN, |(_, number)| number)
 }

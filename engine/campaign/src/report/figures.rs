@@ -8,6 +8,7 @@ use tapestry_topologies::plan::Design;
 use super::data::{Data, Samples, number};
 use super::plot::{self, Line, Words};
 use super::{ReportError, text};
+use crate::levels::Dimension;
 use crate::stats::{describe, interval};
 
 /// A figure.
@@ -54,8 +55,8 @@ pub(super) fn all(data: &Data) -> Result<Vec<Figure>, ReportError> {
 
 type Made = (&'static str, String, String, Result<String, String>);
 
-fn with_unit(name: &str, samples: &Samples) -> String {
-    if samples.unit.is_empty() { name.to_owned() } else { format!("{name}, {}", samples.unit) }
+fn with_unit(name: &str, unit: &str) -> String {
+    if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") }
 }
 
 /// The values of points that have a level of a factor.
@@ -111,7 +112,7 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
                 .filter_map(|x| {
                     let wanted = [&of_series[..], &[(factor, x)]].concat();
                     let values: Vec<f64> = values_at(data, samples, &wanted).collect();
-                    point(number(x)?, &values)
+                    point(number(x), &values)
                 })
                 .collect(),
             (None, None) => Vec::new(),
@@ -123,7 +124,10 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     };
     let lines: Vec<Line> =
         levels.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
-    let x_words = x_metric.map_or_else(|| x_name.to_owned(), |(x, xs)| with_unit(x, xs));
+    let x_words = match x_metric {
+        Some((x, xs)) => with_unit(x, &xs.unit),
+        None => with_unit(x_name, data.dimension(x_name).map_or("", Dimension::unit)),
+    };
     let by = series.map_or(String::new(), |series| format!(", by {series}"));
     let title = format!("{name} against {x_name}{by}");
     let percent = text::number(confidence * 100.0, 3);
@@ -136,7 +140,7 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         "Mean of {name} with its {percent} % confidence interval (Student), against {x_name}{by}.{}",
         pooled(data, &used)
     );
-    let words = Words { title: &title, x: &x_words, y: &with_unit(name, samples) };
+    let words = Words { title: &title, x: &x_words, y: &with_unit(name, &samples.unit) };
     let drawn = plot::xy(words, &lines);
     Some(("xy", title, caption, drawn))
 }
@@ -174,7 +178,7 @@ fn boxes(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         "Quartiles of {name}; whiskers reach to the last value within 1.5 times the distance of the \
          quartiles, circles are values beyond.{note}"
     );
-    let words = Words { title: &title, x: "", y: &with_unit(name, samples) };
+    let words = Words { title: &title, x: "", y: &with_unit(name, &samples.unit) };
     let drawn = plot::boxes(words, &boxes);
     Some(("box", title, caption, drawn))
 }
@@ -225,7 +229,7 @@ fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
          host's, not the network's.",
         tapestry_lab::rundir::rfc3339(begun)
     );
-    let words = Words { title: &title, x: "s", y: &with_unit(name, samples) };
+    let words = Words { title: &title, x: "s", y: &with_unit(name, &samples.unit) };
     let drawn = plot::course(words, &values);
     Some(("time", title, caption, drawn))
 }

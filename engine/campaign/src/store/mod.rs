@@ -22,6 +22,7 @@ use tapestry_lab::host::HostFacts;
 use tapestry_topologies::plan::Plan;
 
 use crate::design::Settings;
+use crate::levels::quantity;
 
 pub(crate) use read::Table;
 pub use read::{Metric, Run, Session};
@@ -159,9 +160,10 @@ impl Store {
             for (id, settings) in points.iter().enumerate() {
                 point.execute(params![id.cast_signed(), json(settings)]).map_err(wrong)?;
                 for (name, value) in settings {
-                    let text = value.to_string();
-                    let number = leading_number(&text);
-                    factor.execute(params![id.cast_signed(), name, text, number]).map_err(wrong)?;
+                    let number = quantity(value).map(|(_, number)| number);
+                    factor
+                        .execute(params![id.cast_signed(), name, value.to_string(), number])
+                        .map_err(wrong)?;
                 }
             }
         }
@@ -306,7 +308,8 @@ fn uri(path: &Path, query: &str) -> String {
 fn lacking(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let whole = Connection::open_in_memory()?;
     whole.execute_batch(include_str!("schema.sql"))?;
-    let mut objects = whole.prepare("SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL")?;
+    let mut objects =
+        whole.prepare("SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL")?;
     let objects = objects.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     for object in objects {
         let (kind, name): (String, String) = object?;
@@ -347,16 +350,6 @@ fn has_no_tables(connection: &Connection) -> rusqlite::Result<bool> {
 /// What cannot be written as JSON does not occur in our types.
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
-}
-
-/// The number at the beginning of a text, if there is one: 10 of `10Mbit/s`.
-pub(crate) fn leading_number(text: &str) -> Option<f64> {
-    let end = text
-        .char_indices()
-        .find(|(at, c)| !(c.is_ascii_digit() || *c == '.' || (*at == 0 && *c == '-')))
-        .map_or(text.len(), |(at, _)| at);
-    // `1e5` and `1.5` are numbers as a whole; `n1` and `-` are none at all.
-    text.parse().ok().filter(|number: &f64| number.is_finite()).or_else(|| text[..end].parse().ok())
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ CREATE TABLE factors (
     point       INTEGER NOT NULL REFERENCES points,
     name        TEXT NOT NULL,
     value       TEXT NOT NULL,      -- as the topology gets it
-    number      REAL,               -- its number, without a unit, if it begins with one
+    number      REAL,               -- in bit/s, seconds, bytes or as a share, if it is a quantity
     PRIMARY KEY (point, name)
 ) WITHOUT ROWID;
 

@@ -192,22 +192,6 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn texts_that_begin_with_numbers_have_one() {
-    for (text, number) in [
-        ("10Mbit/s", Some(10.0)),
-        ("1.5", Some(1.5)),
-        ("-3ms", Some(-3.0)),
-        ("1e3", Some(1000.0)),
-        ("netns", None),
-        ("-", None),
-        ("", None),
-        ("inf", None),
-    ] {
-        assert_eq!(leading_number(text), number, "{text}");
-    }
-}
-
-#[test]
 fn missing_parts_are_found_when_a_store_is_opened() {
     for (harm, said) in [
         ("DROP VIEW counted_metrics; DROP TABLE metrics", "no table `metrics`"),
