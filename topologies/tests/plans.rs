@@ -297,11 +297,11 @@ fn computed_levels_are_round() {
     );
     assert_eq!(
         levels("{ from: 0, to: 1, count: 4, unit: ms }"),
-        ["0ms", "0.3333ms", "0.6667ms", "1ms"]
+        ["0ms", "0.333ms", "0.667ms", "1ms"]
     );
     assert_eq!(
         levels("{ from: 0, to: 1, count: 4, digits: 2, unit: ms }")[1..3],
-        ["0.33ms", "0.67ms"]
+        ["0.3ms", "0.7ms"]
     );
     assert_eq!(levels("{ from: 1, to: 4, count: 3, scale: log, unit: us }"), ["1us", "2us", "4us"]);
     assert_eq!(
