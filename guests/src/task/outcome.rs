@@ -166,7 +166,9 @@ impl CommandOutcome {
             self.stopped = false;
             self.end_ns = self.start_ns.map(|_| at(std::time::Instant::now()));
         }
-        self.error = Some(error);
+        // That its file is incomplete, which setting the output has noted, needs somebody to act.
+        let incomplete = self.error.take_if(|it| matches!(it, TaskError::OutputFile { .. }));
+        self.error = Some(incomplete.unwrap_or(error));
     }
 
     pub(super) fn take_finished(
