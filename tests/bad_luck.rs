@@ -117,7 +117,7 @@ fn a_flood_of_noise_is_counted_to_the_last_frame_and_the_lab_goes_on() {
     let ended = place.run(
         r#"
 verdict:
-  { degraded_lateness_p99: 1h, invalid_lateness_p99: 1h, degraded_steal: 1,
+  { degraded_lateness_p99: 1h, invalid_lateness_p99: 1h, degraded_lateness_max: 1h, degraded_steal: 1,
     degraded_unintended_loss: 1, invalid_unintended_loss: 1 }
 nodes: { "n[0-2]": { kind: netns }, sw: { kind: bridge } }
 links: [{ star: { center: sw, leaves: "n[0-2]" }, ipv4: 10.9.0.0/24 }]

@@ -57,8 +57,15 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
         };
         let _ = writeln!(out, "expect    {}: {word}", expectation.expression);
     }
+    let _ = write!(out, "{}", notices(results));
+    if let Some(skipped) = skipped_in_captures(&results.captures) {
+        let _ = writeln!(out, "capture   {skipped}");
+    }
     if let Some(queue) = longest_queue(&results.links) {
         let _ = writeln!(out, "queue     {queue}");
+    }
+    if let Some(lateness) = lateness(results) {
+        let _ = writeln!(out, "lateness  {lateness}");
     }
     if let Some(host) = &results.host {
         let _ = writeln!(
@@ -82,6 +89,49 @@ pub(crate) fn text(results: &Results, directory: &Path) -> String {
     let _ = writeln!(out, "outcome   {outcome}");
     let _ = writeln!(out, "details   {}", directory.display());
     out
+}
+
+/// How late events were, and how long the emulator stood still; `None` in virtual time.
+fn lateness(results: &Results) -> Option<String> {
+    let shown = |lateness: &serde_json::Value| {
+        let (p99, max) = (lateness["p99_ns"].as_u64()?, lateness["max_ns"].as_u64()?);
+        Some(format!("p99 {}, worst {}", millis(p99), millis(max)))
+    };
+    let events = shown(&results.lateness)?;
+    let pulse = shown(&results.pulse)?;
+    Some(format!("of events {events}; of the emulator's pulse {pulse}"))
+}
+
+/// A line for each interface that went down, came back or was deleted, as many as one reads.
+fn notices(results: &Results) -> String {
+    const MOST: usize = 5;
+    let mut out = String::new();
+    let Some(notices) = results.notices.as_array() else { return out };
+    for notice in notices.iter().take(MOST) {
+        let seconds = notice["time"].as_u64().unwrap_or_default() as f64 / 1e9;
+        let text = |key: &str| notice[key].as_str().unwrap_or_default().to_owned();
+        let (endpoint, link, state) = (text("endpoint"), text("link"), text("state"));
+        let _ = writeln!(out, "notice    {endpoint} of link {link}: {state} at {seconds:.3} s");
+    }
+    let more = notices.len().saturating_sub(MOST) as u64 + results.notices_skipped;
+    if more > 0 {
+        let _ = writeln!(out, "notice    {more} more: see results.json");
+    }
+    out
+}
+
+/// What captures had to leave out, if anything.
+fn skipped_in_captures(captures: &serde_json::Value) -> Option<String> {
+    let skipped = captures.as_array()?.iter().filter_map(|capture| {
+        let frames = capture["skipped"].as_u64().filter(|frames| *frames > 0)?;
+        Some((capture["link"].as_str().unwrap_or_default(), frames))
+    });
+    let skipped: Vec<_> = skipped.collect();
+    let total: u64 = skipped.iter().map(|(_, frames)| frames).sum();
+    let (link, most) = skipped.iter().max_by_key(|(_, frames)| *frames)?;
+    Some(format!(
+        "{total} frames skipped, {most} of them of link {link}: the disk was too slow or full"
+    ))
 }
 
 /// The queue in which a frame stayed longest; `None` if no frame waited.

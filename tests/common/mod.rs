@@ -406,7 +406,7 @@ pub fn qemu_turn() -> Flock<File> {
 
 /// A topology whose verdict does not depend on how busy this machine is: it tells of losses only.
 pub fn patient(topology: &str) -> String {
-    let limits = "degraded_lateness_p99: 1h, invalid_lateness_p99: 1h, degraded_steal: 1";
+    let limits = "degraded_lateness_p99: 1h, invalid_lateness_p99: 1h, degraded_lateness_max: 1h, degraded_steal: 1";
     format!("{topology}\nverdict: {{ {limits} }}\n")
 }
 

@@ -143,14 +143,24 @@ pub(crate) static VERDICT: Object = Object {
             "99th percentile of lateness above which a run is invalid; default 100ms.",
         ),
         key(
+            "degraded_lateness_max",
+            TIME,
+            "Worst lateness above which a run is degraded; default 100ms.",
+        ),
+        key(
+            "invalid_lateness_max",
+            TIME,
+            "Worst lateness above which a run is invalid; default 1s.",
+        ),
+        key(
             "degraded_unintended_loss",
             one(Scalar::Share),
-            "Share of frames lost unintendedly above which a run is degraded; default 0.",
+            "Share of a link's frames lost unintendedly above which a run is degraded; default 0.",
         ),
         key(
             "invalid_unintended_loss",
             one(Scalar::Share),
-            "Share of frames lost unintendedly above which a run is invalid; default 0.001.",
+            "Share of a link's frames lost unintendedly above which a run is invalid; default 0.001.",
         ),
         key(
             "degraded_steal",

@@ -8,6 +8,7 @@
 //! unsaid (values computed from it, names that it may have declared, addresses that it would give).
 
 use std::collections::HashSet;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -24,6 +25,7 @@ use crate::nodes::{self, Drafts};
 use crate::read::{Reader, one_or_many};
 use crate::resolved::{DerivedMetric, Expectation, Node, Topology, VerdictThresholds};
 use crate::shape::Scalar;
+use crate::source::Span;
 use crate::tasks;
 use crate::tree::{Entry, Yaml};
 
@@ -213,37 +215,79 @@ pub(crate) fn typed(text: &str, default: &Value) -> Option<Value> {
 fn verdict(reader: &mut Reader<'_>, yaml: &Yaml) -> VerdictThresholds {
     let mut verdict = VerdictThresholds::default();
     let times = [
-        ("degraded_lateness_p99", &mut verdict.degraded_lateness_p99),
-        ("invalid_lateness_p99", &mut verdict.invalid_lateness_p99),
+        ("lateness_p99", &mut verdict.degraded_lateness_p99, &mut verdict.invalid_lateness_p99),
+        ("lateness_max", &mut verdict.degraded_lateness_max, &mut verdict.invalid_lateness_max),
     ];
-    for (key, value) in times {
-        if let Some(time) = yaml.get(key).and_then(|yaml| reader.parsed(yaml, Scalar::Time, key)) {
-            *value = time;
-        }
+    let mut wrong = Vec::new();
+    for (what, degraded, invalid) in times {
+        let limits = [
+            given(reader, yaml, &format!("degraded_{what}"), Scalar::Time),
+            given(reader, yaml, &format!("invalid_{what}"), Scalar::Time),
+        ];
+        wrong.extend(set_pair(what, limits, degraded, invalid));
     }
-    let shares = [
-        ("degraded_unintended_loss", &mut verdict.degraded_unintended_loss),
-        ("invalid_unintended_loss", &mut verdict.invalid_unintended_loss),
-        ("degraded_steal", &mut verdict.degraded_steal),
+    let (degraded, invalid) =
+        (&mut verdict.degraded_unintended_loss, &mut verdict.invalid_unintended_loss);
+    let limits = [
+        given(reader, yaml, "degraded_unintended_loss", Scalar::Share),
+        given(reader, yaml, "invalid_unintended_loss", Scalar::Share),
     ];
-    for (key, value) in shares {
-        if let Some(share) = yaml.get(key).and_then(|yaml| reader.parsed(yaml, Scalar::Share, key))
-        {
-            *value = share;
-        }
+    wrong.extend(set_pair("unintended_loss", limits, degraded, invalid));
+    if let Some((_, share)) = given(reader, yaml, "degraded_steal", Scalar::Share) {
+        verdict.degraded_steal = share;
     }
-    let pairs = [
-        ("lateness_p99", verdict.degraded_lateness_p99 > verdict.invalid_lateness_p99),
-        ("unintended_loss", verdict.degraded_unintended_loss > verdict.invalid_unintended_loss),
-    ];
-    for (what, wrong) in pairs {
-        if wrong {
-            let message =
-                format!("`degraded_{what}` is above `invalid_{what}`: no run could be degraded");
-            reader.problems.add(yaml.span, report(message).expected("in these thresholds"));
-        }
+    for (span, message) in wrong {
+        reader.problems.add(span, report(message).expected("in these thresholds"));
     }
     verdict
+}
+
+/// The value of a key, with its place.
+fn given<T: FromStr>(
+    reader: &mut Reader<'_>,
+    yaml: &Yaml,
+    key: &str,
+    scalar: Scalar,
+) -> Option<(Span, T)> {
+    let yaml = yaml.get(key)?;
+    Some((yaml.span, reader.parsed(yaml, scalar, key)?))
+}
+
+/// Sets two thresholds as far as the user gave them. If he gave one, and the default of the other would
+/// contradict it, the other is the same.
+fn set_pair<T: PartialOrd + Copy>(
+    what: &str,
+    [low, high]: [Option<(Span, T)>; 2],
+    degraded: &mut T,
+    invalid: &mut T,
+) -> Option<(Span, String)> {
+    match (low, high) {
+        (Some((_, low)), Some((span, high))) => {
+            (*degraded, *invalid) = (low, high);
+            return (low > high).then(|| {
+                (
+                    span,
+                    format!(
+                        "`degraded_{what}` is above `invalid_{what}`: no run could be degraded"
+                    ),
+                )
+            });
+        }
+        (Some((_, low)), None) => {
+            *degraded = low;
+            if low > *invalid {
+                *invalid = low;
+            }
+        }
+        (None, Some((_, high))) => {
+            *invalid = high;
+            if high < *degraded {
+                *degraded = high;
+            }
+        }
+        (None, None) => {}
+    }
+    None
 }
 
 /// The addresses of all nodes, for the address functions.

@@ -68,12 +68,28 @@ pub struct VerdictThresholds {
     pub degraded_lateness_p99: SimTime,
     /// 99th percentile of lateness above which a run is invalid.
     pub invalid_lateness_p99: SimTime,
-    /// Share (0–1) of frames lost unintendedly above which a run is degraded.
+    /// Worst lateness above which a run is degraded.
+    #[serde(default = "VerdictThresholds::degraded_lateness_max")]
+    pub degraded_lateness_max: SimTime,
+    /// Worst lateness above which a run is invalid.
+    #[serde(default = "VerdictThresholds::invalid_lateness_max")]
+    pub invalid_lateness_max: SimTime,
+    /// Share (0–1) of a link's frames lost unintendedly above which a run is degraded.
     pub degraded_unintended_loss: f64,
-    /// Share (0–1) of frames lost unintendedly above which a run is invalid.
+    /// Share (0–1) of a link's frames lost unintendedly above which a run is invalid.
     pub invalid_unintended_loss: f64,
     /// Share (0–1) of CPU time stolen by the hypervisor above which a run is degraded.
     pub degraded_steal: f64,
+}
+
+impl VerdictThresholds {
+    const fn degraded_lateness_max() -> SimTime {
+        SimTime::from_millis(100)
+    }
+
+    const fn invalid_lateness_max() -> SimTime {
+        SimTime::from_secs(1)
+    }
 }
 
 impl Default for VerdictThresholds {
@@ -81,6 +97,8 @@ impl Default for VerdictThresholds {
         Self {
             degraded_lateness_p99: SimTime::from_millis(10),
             invalid_lateness_p99: SimTime::from_millis(100),
+            degraded_lateness_max: Self::degraded_lateness_max(),
+            invalid_lateness_max: Self::invalid_lateness_max(),
             degraded_unintended_loss: 0.0,
             invalid_unintended_loss: 0.001,
             degraded_steal: 0.10,

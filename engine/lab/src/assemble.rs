@@ -123,6 +123,7 @@ fn attach(
         Ok(port) => port,
         Err(source) => return Err(AssembleError::Tap { endpoint, source }),
     };
-    let plug = Plug::TapBridge { theirs: format!("q{number}"), bridge: format!("b{number}"), ours };
-    Ok((EndpointSpec::port(endpoint, port), plug))
+    let theirs = format!("q{number}");
+    let spec = EndpointSpec::port(endpoint, port).read_from(theirs.clone());
+    Ok((spec, Plug::TapBridge { theirs, bridge: format!("b{number}"), ours }))
 }

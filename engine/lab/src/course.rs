@@ -14,7 +14,7 @@ use crate::changes::agenda::Agenda;
 use crate::event::{Event, Events};
 use crate::host::HostMeter;
 use crate::results::{ExpectationReport, Manifest, MetricValue, Outcome, Results, TaskReport};
-use crate::rundir::{RunDir, RunDirError, rfc3339};
+use crate::rundir::{RunDir, rfc3339};
 use crate::tasks::Executor;
 
 /// What a run has come to know, at any time.
@@ -217,14 +217,15 @@ fn to_value(value: &serde_json::Value) -> Value {
     }
 }
 
-/// Writes what came out, and says so.
+/// Writes what came out, and says so. What cannot be written is an error of the run, whose results
+/// the caller still has to show.
 pub(crate) fn conclude(
     results: &mut Results,
     mut captures: Vec<CaptureReport>,
     mut manifest: Manifest,
     events: &Events,
     dir: RunDir,
-) -> Result<(), RunDirError> {
+) {
     for capture in &mut captures {
         if let Some(error) = &capture.error {
             results.errors.push(format!("capture of link {}: {error}", capture.link));
@@ -245,12 +246,18 @@ pub(crate) fn conclude(
     }
     let exit = results.outcome.exit_status();
     events.emit(&Event::RunEnded { verdict: results.verdict.state.as_str().to_owned(), exit });
-    dir.write_json("results.json", results)?;
     manifest.ended = Some(rfc3339(SystemTime::now()));
     manifest.exit = Some(exit);
-    dir.write_json("manifest.json", &manifest)?;
+    let written = dir
+        .write_json("results.json", results)
+        .and_then(|()| dir.write_json("manifest.json", &manifest));
+    if let Err(error) = written {
+        results.errors.push(error.to_string());
+        if results.outcome == Outcome::Passed {
+            results.outcome = Outcome::Failed;
+        }
+    }
     dir.release();
-    Ok(())
 }
 
 /// The signals that end a run. They are listened to from the beginning, so that none is missed

@@ -163,6 +163,8 @@ pub struct Lab {
     directory: PathBuf,
     events: Events,
     plane: Arc<Mutex<Option<DataPlane>>>,
+    /// What becomes of late events once all nodes are ready.
+    sync: SyncPolicy,
     failure: Option<FailureWatch>,
     /// Ends when dropped.
     foreign: Option<tokio::process::Child>,
@@ -234,13 +236,14 @@ impl Lab {
         directory: &Path,
         events: Events,
     ) -> Result<(Self, Assembled), LabError> {
+        let sync = options.sync.unwrap_or(topology.sync);
         let net = LabNet::open().await?;
         let Assembly { links, devices, device_of, plugs, networks } = assemble(&topology)?;
         let (plane, foreign) = match &options.forwarder {
             Some(program) => (None, Some(forwarder::start(program, &links)?)),
             None => {
                 let config = DataPlaneConfig {
-                    sync: options.sync.unwrap_or(topology.sync),
+                    sync: SyncPolicy::BestEffort,
                     workers: options.workers,
                     seed: options.seed.unwrap_or(topology.seed),
                     run: options.run,
@@ -309,6 +312,7 @@ impl Lab {
             nodes,
             hosts,
             changes,
+            sync,
             reports,
         };
         Ok((lab, Assembled { plugs, networks }))
@@ -434,9 +438,10 @@ impl Lab {
     }
 
     /// Forgets the lateness of the boot, which is not the measurement's, and starts the sources.
+    /// Only from now on can an event be too late for the run.
     pub fn begin_measuring(&self) {
         if let Some(plane) = self.plane.lock().as_ref() {
-            plane.reset_lateness();
+            plane.measure(self.sync);
             plane.start_sources();
         }
     }

@@ -86,11 +86,20 @@ pub struct Results {
     /// Interfaces that went down, came back or were deleted while the data plane ran, with link,
     /// `node:interface` and time.
     pub notices: serde_json::Value,
+    /// Notices beyond the number that is kept.
+    #[serde(default)]
+    pub notices_skipped: u64,
     /// Captures with their files and what they had to skip.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub captures: serde_json::Value,
     /// Lateness of events, ns.
     pub lateness: serde_json::Value,
+    /// Lateness of the workers' beats, ns: one each 10 ms, so that percentiles are shares of the time.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub pulse: serde_json::Value,
+    /// The data plane's threads: their links, lateness and its histogram.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub workers: serde_json::Value,
     /// The virtual time at the end of the run, seconds; absent in real time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_seconds: Option<f64>,

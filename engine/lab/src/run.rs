@@ -146,13 +146,16 @@ pub async fn run(
         links: to_json(final_report.as_ref().map(|report| &report.snapshot.links)),
         notices: to_json(final_report.as_ref().map(|report| &report.snapshot.notices)),
         captures: serde_json::Value::Null,
-        lateness: to_json(final_report.as_ref().map(|report| &report.snapshot.lateness)),
+        notices_skipped: last.map_or(0, |last| last.notices_skipped),
+        lateness: to_json(last.map(|last| &last.lateness)),
+        pulse: to_json(last.map(|last| &last.pulse)),
+        workers: to_json(last.map(|last| &last.workers)),
         virtual_seconds: None,
         host: Some(usage),
         wall: WallTimes { ready_seconds: known.ready_seconds, total_seconds: events.seconds() },
     };
     let captures = final_report.map(|report| report.captures).unwrap_or_default();
-    conclude(&mut results, captures, manifest, &events, dir)?;
+    conclude(&mut results, captures, manifest, &events, dir);
     Ok(results)
 }
 
@@ -180,7 +183,12 @@ async fn body(
         Ok(started) => started,
         Err(error) => return fail(error.to_string()),
     };
-    manifest.data_plane = started.snapshot().map(|snapshot| to_json(Some(&snapshot.workers)));
+    manifest.data_plane = started.snapshot().map(|snapshot| {
+        let workers = snapshot.workers.iter();
+        workers
+            .map(|worker| serde_json::json!({ "links": worker.links, "backend": worker.backend }))
+            .collect()
+    });
     if let Err(error) = dir.write_json("manifest.json", manifest) {
         return fail(error.to_string());
     }
@@ -252,7 +260,7 @@ fn status(
                 lateness_max_ns: lateness.max_ns,
                 latest_event: lateness.max_event.clone(),
                 offered: evidence.frames_offered,
-                unintended: evidence.unintended.iter().map(|(_, frames)| frames).sum(),
+                unintended: evidence.unintended(),
             }
         });
         let progress = Progress {

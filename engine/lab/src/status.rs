@@ -164,6 +164,8 @@ pub struct Loss {
 
 /// Frames that a node sent faster than the emulator reads: lost in its interface's queue.
 pub const UNREAD: &str = "unread";
+/// Frames for a virtual machine that QEMU did not read in time: lost in the queue of its interface.
+pub const UNREAD_BY_QEMU: &str = "unread-by-qemu";
 
 /// How far the run can be trusted so far, and the figures behind it; counted from when all nodes
 /// were up.
@@ -252,6 +254,10 @@ fn station(end: &EndpointReport) -> StationStatus {
             unintended: reason.is_unintended(),
             ..intended(reason.as_str(), frames)
         }));
+        let unread = port.reader_drops.unwrap_or(0);
+        if unread > 0 {
+            lost_receiving.push(Loss { unintended: true, ..intended(UNREAD_BY_QEMU, unread) });
+        }
         let unread = port.interface.as_ref().map_or(0, |interface| interface.send_drops);
         if unread > 0 {
             lost_sending.push(Loss { unintended: true, ..intended(UNREAD, unread) });
@@ -309,6 +315,7 @@ mod tests {
             state: PortState::Down,
             counters: port,
             interface: Some(interface),
+            reader_drops: Some(11),
         };
         let endpoint = "n0:eth1".into();
         let end = EndpointReport { endpoint, station: counters, backlog: 1, port: Some(port) };
@@ -322,8 +329,12 @@ mod tests {
         };
         let sending = [("queue-full", 2, false), ("link-down", 3, false), (UNREAD, 8, true)];
         assert_eq!(of(&status.lost_sending), words(&sending));
-        let receiving =
-            [("link-down", 4, false), ("interface-down", 5, false), ("backpressure", 7, true)];
+        let receiving = [
+            ("link-down", 4, false),
+            ("interface-down", 5, false),
+            ("backpressure", 7, true),
+            (UNREAD_BY_QEMU, 11, true),
+        ];
         assert_eq!(of(&status.lost_receiving), words(&receiving));
         assert_eq!((status.node.as_str(), status.interface.as_str()), ("n0", "eth1"));
         assert_eq!((status.queued, status.pending, status.sent_frames), (1, 6, 9));

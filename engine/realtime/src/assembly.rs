@@ -19,7 +19,7 @@ use crate::capture::{Captures, Recorder, pool_reserve, ring_records};
 use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::groups::{Shape, spread};
-use crate::meter::InterfaceMeter;
+use crate::interfaces::Interfaces;
 use crate::plane::{
     DataPlane, Handle, Placed, PlacedDevice, PlacedEndpoint, PlacedPort, StartError,
 };
@@ -66,10 +66,10 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     let count = placement.iter().max().map_or(usize::from(!devices.is_empty()), |most| most + 1);
     let mut drafts: Vec<Draft> = (0..count).map(|_| Draft::new(settings.streams)).collect();
     let mut taps = DevicePorts(vec![None; devices.len()]);
-    let mut meters = Vec::new();
+    let mut interfaces = Interfaces::default();
     let mut placed = Vec::with_capacity(links.len());
     for (link, &worker) in links.into_iter().zip(&placement) {
-        placed.push(drafts[worker].add_link(link, worker, &mut meters, &mut taps)?);
+        placed.push(drafts[worker].add_link(link, worker, &mut interfaces, &mut taps)?);
     }
     let mut placed_devices = Vec::with_capacity(devices.len());
     let epoch = clock.epoch();
@@ -84,15 +84,14 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
     }
     let (report, failure) = watch::channel(None);
     let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();
-    let watch = watch_interfaces(&placed, &meters, &mut drafts, clock);
+    let watch = watch_interfaces(&placed, &interfaces, &mut drafts, clock);
     let (captures, recorders) = Captures::start(config.captures, &placed, &rings, clock)?;
     let mut plane = DataPlane {
         clock,
         workers: Vec::new(),
         links: placed,
         devices: placed_devices,
-        meters,
-        dark: Mutex::default(),
+        interfaces,
         failure,
         captures,
         watch,
@@ -107,7 +106,7 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
 /// Has the kernel tell of the ports' interfaces, and the workers not.
 fn watch_interfaces(
     links: &[Placed],
-    meters: &[Option<InterfaceMeter>],
+    known: &Interfaces,
     drafts: &mut [Draft],
     clock: WallClock,
 ) -> InterfaceWatch {
@@ -116,8 +115,9 @@ fn watch_interfaces(
     for link in links {
         for endpoint in &link.endpoints {
             let Some(port) = &endpoint.port else { continue };
-            let Some(meter) = &meters[port.meter] else { continue };
-            interfaces.push(Watched { meter, link: &link.name, endpoint: &endpoint.name });
+            let number = port.interface;
+            let Some(meter) = known.meter(number) else { continue };
+            interfaces.push(Watched { number, meter, link: &link.name, endpoint: &endpoint.name });
             places.push((link.worker, port.index));
         }
     }
@@ -186,7 +186,7 @@ impl Draft {
         &mut self,
         link: LinkSpec,
         worker: usize,
-        meters: &mut Vec<Option<InterfaceMeter>>,
+        interfaces: &mut Interfaces,
         devices: &mut DevicePorts,
     ) -> Result<Placed, StartError> {
         let stations = link.endpoints.len() as u32;
@@ -206,9 +206,8 @@ impl Draft {
                 }
                 Attachment::Port(port) => {
                     let index = self.ports.len();
-                    let place =
-                        PlacedPort { name: port.name().to_owned(), index, meter: meters.len() };
-                    meters.push(port.meter());
+                    let interface = interfaces.add(port.meter(), endpoint.reader);
+                    let place = PlacedPort { name: port.name().to_owned(), index, interface };
                     self.by_port.push(Some(index));
                     self.ports.push(Attached::new(port, port_id, id, endpoint.name.clone()));
                     Some(place)

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 pub enum Failure {
     /// An event was later than the hard limit allows.
     #[error(
-        "{event}, due at {due}, ran {late} late and the hard limit is {limit}; use fewer nodes, \
-         less traffic or more cores, or `--sync best-effort`"
+        "{event}, due at {:.6} s, ran {:.3} ms late and the hard limit is {limit}; use fewer \
+         nodes, less traffic or more cores, or `--sync best-effort`",
+        due.as_secs_f64(),
+        late.as_secs_f64() * 1e3
     )]
     HardLimit {
         /// Which event.

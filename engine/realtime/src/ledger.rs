@@ -5,7 +5,7 @@
 //! a *departure* (executed when the frame is handed to the node's interface; scheduled for the
 //! time at which the model released it). Assumes that what happens to a frame before the worker
 //! reads it is not the ledger's business: frames lost there are in the interface's counters.
-//! Not recorded: time a frame waited unread in the kernel. Reference: nexosim's `SyncStatus`,
+//! Not recorded: time a frame waited unread in the kernel; [`crate::pulse`] bounds it. Reference: nexosim's `SyncStatus`,
 //! ns-3's `RealtimeSimulatorImpl` hard limit.
 
 use std::time::{Duration, Instant};
@@ -21,6 +21,11 @@ const HIGHEST_NS: u64 = 100_000_000_000;
 /// Two significant digits keep the histogram within the second-level cache.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
+/// A histogram of lateness, in nanoseconds.
+pub(crate) fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("the bounds are valid")
+}
+
 /// Lateness of one worker's events. `E` names an event.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger<E> {
@@ -31,11 +36,7 @@ pub(crate) struct Ledger<E> {
 impl<E: Copy> Ledger<E> {
     /// An empty ledger.
     pub(crate) fn new() -> Self {
-        Self {
-            histogram: Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
-                .expect("the bounds are valid"),
-            worst: None,
-        }
+        Self { histogram: empty_histogram(), worst: None }
     }
 
     /// Records `count` events that were due at `due` and executed at `executed`.
@@ -86,6 +87,15 @@ pub fn time_per_record(records: u32) -> Duration {
     start.elapsed() / records.max(1)
 }
 
+/// The histogram as pairs of lateness (ns, each twice the one before) and how many were that late or
+/// less, but later than the one before.
+pub(crate) fn buckets(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram
+        .iter_log(1024, 2.0)
+        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+        .collect()
+}
+
 /// A distribution of lateness, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lateness {
@@ -130,7 +140,7 @@ impl Lateness {
     pub(crate) fn merged<'a>(
         parts: impl Iterator<Item = (&'a Histogram<u64>, Option<(SimTime, String)>)>,
     ) -> Self {
-        let mut histogram = Ledger::<()>::new().histogram;
+        let mut histogram = empty_histogram();
         let mut worst: Option<(SimTime, String)> = None;
         for (part, its_worst) in parts {
             histogram.add(part).expect("all ledgers have the same bounds");

@@ -89,7 +89,7 @@ fn read_one(meter: &InterfaceMeter) -> Option<InterfaceCounters> {
 }
 
 /// Finds `name` in the text of `/proc/net/dev`.
-fn parse(table: &str, name: &str) -> Option<InterfaceCounters> {
+pub(crate) fn parse(table: &str, name: &str) -> Option<InterfaceCounters> {
     /// Columns after the colon: 8 for receive, 8 for transmit, `drop` the fourth of each.
     const RECEIVE_DROPS: usize = 3;
     const SENT: usize = 9;

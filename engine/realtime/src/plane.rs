@@ -11,7 +11,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, bounded};
 use nix::sys::eventfd::EventFd;
 use parking_lot::Mutex;
-use tapestry_core::{Clock, SimTime};
+use tapestry_core::{Clock, SimTime, SyncPolicy};
 use tapestry_models::{
     BuildError, CommandError, CommandEvent, CommandId, DeviceChange, DeviceId, LinkId, SetLinkError,
 };
@@ -22,10 +22,9 @@ use tokio::sync::watch;
 use crate::assembly;
 use crate::capture::{CaptureError, Captures};
 use crate::clock::WallClock;
-use crate::dark::DarkDrops;
 use crate::failure::{Failure, FailureWatch};
-use crate::ledger::Lateness;
-use crate::meter::{InterfaceCounters, InterfaceMeter, read_all};
+use crate::interfaces::Interfaces;
+use crate::ledger::{Lateness, buckets};
 use crate::report::{
     EndpointReport, FinalReport, LinkReport, Notices, PortReport, Snapshot, WorkerReport,
 };
@@ -123,9 +122,7 @@ pub struct DataPlane {
     pub(crate) workers: Vec<Handle>,
     pub(crate) links: Vec<Placed>,
     pub(crate) devices: Vec<PlacedDevice>,
-    /// One per port, in the order of links and endpoints; `None` where it has no interface.
-    pub(crate) meters: Vec<Option<InterfaceMeter>>,
-    pub(crate) dark: Mutex<DarkDrops>,
+    pub(crate) interfaces: Interfaces,
     pub(crate) failure: watch::Receiver<Option<Failure>>,
     pub(crate) captures: Captures,
     pub(crate) watch: InterfaceWatch,
@@ -224,8 +221,8 @@ pub(crate) struct PlacedPort {
     pub(crate) name: String,
     /// Index among its worker's ports.
     pub(crate) index: usize,
-    /// Index among the meters.
-    pub(crate) meter: usize,
+    /// Number of its interfaces.
+    pub(crate) interface: usize,
 }
 
 impl Handle {
@@ -266,10 +263,11 @@ impl DataPlane {
         self.join(time, &states)
     }
 
-    /// Forgets the lateness so far: that of a boot, for example, which is not the measurement's.
-    pub fn reset_lateness(&self) {
+    /// Forgets the lateness so far (that of a boot, for example, which is not the measurement's) and
+    /// goes on by `sync`.
+    pub fn measure(&self, sync: SyncPolicy) {
         for worker in &self.workers {
-            worker.tell(Message::ResetLateness);
+            worker.tell(Message::Measure(sync));
         }
     }
 
@@ -304,13 +302,9 @@ impl DataPlane {
 
     /// Notes what the interfaces of a link have dropped when their carrier changes.
     fn note_carrier(&self, placed: &Placed, up: bool) {
-        let ports = || placed.endpoints.iter().filter_map(|endpoint| endpoint.port.as_ref());
-        let meters: Vec<_> = ports().map(|port| self.meters[port.meter].as_ref()).collect();
-        let mut dark = self.dark.lock();
-        for (port, counters) in ports().zip(read_all(&meters)) {
-            let Some(InterfaceCounters { send_drops, .. }) = counters else { continue };
-            if up { dark.end(port.meter, send_drops) } else { dark.begin(port.meter, send_drops) }
-        }
+        let ports = placed.endpoints.iter().filter_map(|endpoint| endpoint.port.as_ref());
+        let interfaces: Vec<usize> = ports.map(|port| port.interface).collect();
+        self.interfaces.note_carrier(&interfaces, up);
     }
 
     /// Stops, restarts, … the device with this index among [`DataPlaneConfig::devices`]. Has taken
@@ -392,26 +386,20 @@ impl DataPlane {
 
     /// Joins the states of all workers, with the interfaces' own counters.
     fn join(&self, time: SimTime, states: &[Option<WorkerState>]) -> Snapshot {
-        let meters: Vec<_> = self.meters.iter().map(Option::as_ref).collect();
-        let mut interfaces = read_all(&meters);
-        let dark = self.dark.lock();
-        for (meter, counters) in interfaces.iter_mut().enumerate() {
-            if let Some(counters) = counters {
-                dark.separate(meter, counters);
-            }
-        }
-        drop(dark);
+        let mut counted = self.interfaces.read(&self.watch.left());
         let mut link_report = |placed: &Placed| {
             let worker = states.get(placed.worker).and_then(Option::as_ref)?;
             let link = worker.links.get(placed.id.0 as usize)?;
             let endpoint = |(placed, (counters, backlog)): (&PlacedEndpoint, &(_, _))| {
                 let port = placed.port.as_ref().and_then(|port| {
                     let its = worker.ports.get(port.index)?;
+                    let counted = counted.get_mut(port.interface).map(std::mem::take)?;
                     Some(PortReport {
                         name: port.name.clone(),
                         state: its.state,
                         counters: its.counters,
-                        interface: interfaces.get_mut(port.meter).and_then(Option::take),
+                        interface: counted.interface,
+                        reader_drops: counted.reader_drops,
                     })
                 });
                 let (station, backlog) = (Clone::clone(counters), *backlog);
@@ -430,6 +418,9 @@ impl DataPlane {
             links: handle.links.clone(),
             backend: state.backend,
             lateness: Lateness::new(&state.histogram, state.worst.clone()),
+            lateness_histogram_ns: buckets(&state.histogram),
+            pulse: Lateness::new(&state.pulse, state.worst_beat.clone()),
+            pulse_histogram_ns: buckets(&state.pulse),
             turns: state.turns,
             spun: state.spun,
         };
@@ -441,6 +432,7 @@ impl DataPlane {
         Snapshot {
             time,
             lateness: Lateness::merged(known().map(|s| (&s.histogram, s.worst.clone()))),
+            pulse: Lateness::merged(known().map(|s| (&s.pulse, s.worst_beat.clone()))),
             links,
             workers: self
                 .workers

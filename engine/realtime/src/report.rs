@@ -23,8 +23,11 @@ use tapestry_models::Counters;
 pub struct Snapshot {
     /// The run's time at which it was asked for.
     pub time: SimTime,
-    /// Lateness over all workers.
+    /// Lateness of events over all workers.
     pub lateness: Lateness,
+    /// Lateness of all workers' beats: one every 10 ms, due whatever the traffic, so that its
+    /// percentiles are shares of the time in which a frame would have waited unread for so long.
+    pub pulse: Lateness,
     /// The links in the order of the configuration.
     pub links: Vec<LinkReport>,
     /// The workers.
@@ -40,39 +43,55 @@ pub struct Snapshot {
 impl Snapshot {
     /// Frames nodes sent, as far as the kernel or the emulator saw them.
     pub fn frames_offered(&self) -> u64 {
-        let unseen = |p: &PortReport| p.interface.as_ref().map_or(0, |i| i.send_drops);
-        self.ports().map(|p| p.counters.rx_frames + unseen(p)).sum()
+        let ports = self.links.iter().flat_map(|link| &link.endpoints);
+        ports.filter(|end| end.port.is_some()).map(EndpointReport::offered).sum()
     }
 
-    /// Frames lost although no model wanted it: by ports, by interfaces that the emulator did not
-    /// read in time, by overload.
+    /// Frames lost although no model wanted it: by ports, by interfaces that were not read in time,
+    /// by overload.
     pub fn unintended_losses(&self) -> u64 {
-        self.ports()
-            .map(|p| {
-                p.counters.tx_drops.unintended() + p.interface.as_ref().map_or(0, |i| i.send_drops)
-            })
-            .sum()
+        self.links.iter().flat_map(LinkReport::unintended).map(|(_, frames)| frames).sum()
+    }
+}
+
+impl LinkReport {
+    /// Frames that were sent into the link, as far as the kernel or the emulator saw them.
+    pub fn frames_offered(&self) -> u64 {
+        self.endpoints.iter().map(EndpointReport::offered).sum()
     }
 
-    /// [`Self::unintended_losses`] by place and reason, in the order of links; places without
-    /// losses are left out.
-    pub fn unintended_by_place(&self) -> Vec<(String, u64)> {
-        let endpoints = self.links.iter().flat_map(|link| &link.endpoints);
-        let losses = endpoints.filter_map(|end| Some((&end.endpoint, end.port.as_ref()?)));
+    /// Frames lost although no model wanted it, by place and reason; places without losses are left
+    /// out.
+    pub fn unintended(&self) -> Vec<(String, u64)> {
         let mut found = Vec::new();
-        for (endpoint, port) in losses {
-            let unread = port.interface.as_ref().map_or(0, |i| i.send_drops);
-            if unread > 0 {
-                found.push((format!("{endpoint} (sent faster than the emulator reads)"), unread));
-            }
+        for EndpointReport { endpoint, port, .. } in &self.endpoints {
+            let Some(port) = port else { continue };
             let drops = port.counters.tx_drops.iter().filter(|(reason, _)| reason.is_unintended());
+            found
+                .push((format!("{endpoint} (sent faster than the emulator reads)"), port.unread()));
             found.extend(drops.map(|(reason, n)| (format!("{endpoint} ({})", reason.as_str()), n)));
+            let unread = port.reader_drops.unwrap_or(0);
+            found.push((format!("{endpoint} (faster than QEMU reads)"), unread));
         }
+        found.retain(|(_, frames)| *frames > 0);
         found
     }
+}
 
-    fn ports(&self) -> impl Iterator<Item = &PortReport> {
-        self.links.iter().flat_map(|l| &l.endpoints).filter_map(|e| e.port.as_ref())
+impl EndpointReport {
+    /// Frames that were sent into the link here.
+    fn offered(&self) -> u64 {
+        match &self.port {
+            Some(port) => port.counters.rx_frames + port.unread(),
+            None => self.station.offered.frames,
+        }
+    }
+}
+
+impl PortReport {
+    /// Frames that the node sent and the emulator never saw.
+    fn unread(&self) -> u64 {
+        self.interface.as_ref().map_or(0, |interface| interface.send_drops)
     }
 }
 
@@ -113,9 +132,14 @@ pub struct PortReport {
     /// What crossed the border between node and link.
     #[serde(flatten)]
     pub counters: PortCounters,
-    /// The kernel's own counters; absent where the port has no interface or it was deleted.
+    /// The kernel's own counters, the last ones if the interface was deleted; absent where the port
+    /// has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<InterfaceCounters>,
+    /// Frames of `tx_frames` that QEMU's own interface dropped, because QEMU did not read in time;
+    /// absent where there is no such interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reader_drops: Option<u64>,
 }
 
 /// One worker.
@@ -127,6 +151,12 @@ pub struct WorkerReport {
     pub backend: WaitBackend,
     /// Lateness of its events.
     pub lateness: Lateness,
+    /// The same as pairs: at most so late (ns), and how many were.
+    pub lateness_histogram_ns: Vec<(u64, u64)>,
+    /// Lateness of its beats.
+    pub pulse: Lateness,
+    /// The same as pairs: at most so late (ns), and how many were.
+    pub pulse_histogram_ns: Vec<(u64, u64)>,
     /// Turns of its loop.
     pub turns: u64,
     /// Time spent polling for a timer instead of sleeping.

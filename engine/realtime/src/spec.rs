@@ -99,17 +99,26 @@ pub struct EndpointSpec {
     pub name: String,
     /// What is attached.
     pub attachment: Attachment,
+    /// The interface behind the port's, in the network namespace of whoever takes snapshots, from
+    /// which something else (QEMU) reads: what it drops counts too.
+    pub reader: Option<String>,
 }
 
 impl EndpointSpec {
     /// An end at which a node is attached through `port`.
     pub fn port(name: impl Into<String>, port: impl Port + 'static) -> Self {
-        Self { name: name.into(), attachment: Attachment::Port(Box::new(port)) }
+        Self { name: name.into(), attachment: Attachment::Port(Box::new(port)), reader: None }
     }
 
     /// An end at an in-process device.
     pub fn device(name: impl Into<String>, device: usize) -> Self {
-        Self { name: name.into(), attachment: Attachment::Device(device) }
+        Self { name: name.into(), attachment: Attachment::Device(device), reader: None }
+    }
+
+    /// The same, behind whose port something reads from the interface `name`.
+    #[must_use]
+    pub fn read_from(self, name: impl Into<String>) -> Self {
+        Self { reader: Some(name.into()), ..self }
     }
 }
 

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tapestry_core::{Clock, SimTime};
 
 use crate::clock::WallClock;
-use crate::meter::{InterfaceMeter, Place};
+use crate::meter::{InterfaceCounters, InterfaceMeter, Place};
 use crate::poller::{Poller, Wait};
 use crate::port::PortState;
 use crate::report::{Notice, Notices};
@@ -44,6 +44,8 @@ const STOP: u64 = u64::MAX - 1;
 
 /// An interface to be watched.
 pub(crate) struct Watched<'a> {
+    /// Its number among all interfaces.
+    pub(crate) number: usize,
     pub(crate) meter: &'a InterfaceMeter,
     pub(crate) link: &'a str,
     pub(crate) endpoint: &'a str,
@@ -56,7 +58,15 @@ pub(crate) type IsWatched = Arc<AtomicBool>;
 #[derive(Debug, Default)]
 pub(crate) struct InterfaceWatch {
     thread: Option<(JoinHandle<()>, Arc<EventFd>)>,
-    notices: Arc<Mutex<Notices>>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What the kernel has told.
+#[derive(Debug, Default)]
+struct Heard {
+    notices: Notices,
+    /// The last counters of interfaces that have left their namespace, by their numbers.
+    left: BTreeMap<usize, InterfaceCounters>,
 }
 
 impl InterfaceWatch {
@@ -74,8 +84,8 @@ impl InterfaceWatch {
         if sockets.is_empty() {
             return unwatched();
         }
-        let notices = Arc::new(Mutex::new(Notices::default()));
-        let started = Listener::new(sockets, clock, Arc::clone(&notices)).and_then(|listener| {
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let started = Listener::new(sockets, clock, Arc::clone(&heard)).and_then(|listener| {
             let stop = Arc::clone(&listener.stop);
             let thread = std::thread::Builder::new()
                 .name("interfaces".into())
@@ -84,7 +94,7 @@ impl InterfaceWatch {
             Ok((thread, stop))
         });
         match started {
-            Ok(thread) => (Self { thread: Some(thread), notices }, watched),
+            Ok(thread) => (Self { thread: Some(thread), heard }, watched),
             Err(error) => {
                 tracing::debug!(%error, "interfaces are not watched");
                 unwatched()
@@ -94,7 +104,12 @@ impl InterfaceWatch {
 
     /// What happened so far.
     pub(crate) fn notices(&self) -> Notices {
-        self.notices.lock().clone()
+        self.heard.lock().notices.clone()
+    }
+
+    /// The last counters of interfaces that have left their namespace, by their numbers.
+    pub(crate) fn left(&self) -> BTreeMap<usize, InterfaceCounters> {
+        self.heard.lock().left.clone()
     }
 
     /// Hears what the kernel has told until now, and ends.
@@ -119,6 +134,8 @@ struct Namespace {
 }
 
 struct Interface {
+    number: usize,
+    name: String,
     link: String,
     endpoint: String,
     /// `None` until it is up for the first time.
@@ -145,6 +162,8 @@ fn open(interfaces: &[Watched<'_>]) -> (Vec<Namespace>, Vec<IsWatched>) {
             interface.interface_name == name && interface.flags.contains(InterfaceFlags::IFF_UP)
         });
         let interface = Interface {
+            number: watched.number,
+            name,
             link: watched.link.to_owned(),
             endpoint: watched.endpoint.to_owned(),
             up: is_up.then_some(true),
@@ -172,14 +191,14 @@ struct Listener {
     poller: Poller,
     stop: Arc<EventFd>,
     clock: WallClock,
-    notices: Arc<Mutex<Notices>>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 impl Listener {
     fn new(
         namespaces: Vec<Namespace>,
         clock: WallClock,
-        notices: Arc<Mutex<Notices>>,
+        heard: Arc<Mutex<Heard>>,
     ) -> nix::Result<Self> {
         let poller = Poller::new()?;
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
@@ -187,7 +206,7 @@ impl Listener {
         for (index, namespace) in namespaces.iter().enumerate() {
             poller.add(namespace.socket.as_fd(), index as u64)?;
         }
-        Ok(Self { namespaces, poller, stop, clock, notices })
+        Ok(Self { namespaces, poller, stop, clock, heard })
     }
 
     fn run(mut self) {
@@ -211,18 +230,18 @@ impl Listener {
 
     /// Everything that a socket has to tell.
     fn hear(&mut self, index: usize, message: &mut [u8]) {
-        let Self { namespaces, clock, notices, .. } = self;
+        let Self { namespaces, clock, heard, .. } = self;
         let Some(namespace) = namespaces.get_mut(index) else { return };
         loop {
             match recv(namespace.socket.as_raw_fd(), message, MsgFlags::empty()) {
                 Ok(bytes) if bytes > 0 => {
                     for (index, change) in changes(&message[..bytes]) {
-                        namespace.heard(index, change, clock.now(), notices);
+                        namespace.hear(index, change, clock.now(), &mut heard.lock());
                     }
                 }
                 Err(Errno::EINTR) => {}
                 // The kernel told more than the socket holds.
-                Err(Errno::ENOBUFS) => notices.lock().skip(),
+                Err(Errno::ENOBUFS) => heard.lock().notices.skip(),
                 _ => return,
             }
         }
@@ -231,13 +250,25 @@ impl Listener {
 
 impl Namespace {
     /// The kernel has told of one interface.
-    fn heard(&mut self, index: u32, change: Change, now: SimTime, notices: &Mutex<Notices>) {
+    fn hear(&mut self, index: u32, change: Change, now: SimTime, heard: &mut Heard) {
         let Some(interface) = self.interfaces.get_mut(&index) else { return };
         let up = match change {
             Change::Up(up) => up,
-            Change::Left => {
+            Change::Left(counters) => {
                 // The kernel takes down what leaves; that was nobody's command.
-                notices.lock().retract_down(&interface.endpoint, now - AT_ONCE);
+                heard.notices.retract_down(&interface.endpoint, now - AT_ONCE);
+                if let Some(Counters { sent, send_drops, receive_drops }) = counters {
+                    let name = interface.name.clone();
+                    let without_carrier = 0;
+                    let last = InterfaceCounters {
+                        name,
+                        sent,
+                        send_drops,
+                        without_carrier,
+                        receive_drops,
+                    };
+                    heard.left.insert(interface.number, last);
+                }
                 interface.watched.store(false, Ordering::Relaxed);
                 self.interfaces.remove(&index);
                 return;
@@ -245,7 +276,7 @@ impl Namespace {
         };
         let Some(state) = interface.change(up) else { return };
         let (link, endpoint) = (interface.link.clone(), interface.endpoint.clone());
-        notices.lock().add(Notice { time: now, link, endpoint, state });
+        heard.notices.add(Notice { time: now, link, endpoint, state });
     }
 }
 
@@ -269,8 +300,45 @@ impl Interface {
 enum Change {
     /// It is there, and up or not.
     Up(bool),
-    /// It was deleted or moved to another namespace.
-    Left,
+    /// It was deleted or moved to another namespace, having counted so many frames.
+    Left(Option<Counters>),
+}
+
+/// Counters of an interface, in the kernel's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counters {
+    sent: u64,
+    receive_drops: u64,
+    send_drops: u64,
+}
+
+impl Counters {
+    /// Finds `IFLA_STATS64`, a `struct rtnl_link_stats64`, among a message's attributes.
+    fn among(mut attributes: &[u8]) -> Option<Self> {
+        const HEADER_BYTES: usize = 4;
+        const STATS: u16 = 23;
+        const SENT: usize = 1;
+        const RECEIVE_DROPS: usize = 6;
+        const SEND_DROPS: usize = 7;
+        loop {
+            let two =
+                |at: usize| Some(u16::from_ne_bytes(attributes.get(at..at + 2)?.try_into().ok()?));
+            let (length, kind) = (usize::from(two(0)?), two(2)?);
+            let value = attributes.get(HEADER_BYTES..length)?;
+            if kind == STATS {
+                let figure = |at: usize| {
+                    let bytes = value.get(at * 8..at * 8 + 8)?;
+                    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+                };
+                return Some(Self {
+                    sent: figure(SENT)?,
+                    receive_drops: figure(RECEIVE_DROPS)?,
+                    send_drops: figure(SEND_DROPS)?,
+                });
+            }
+            attributes = attributes.get(length.next_multiple_of(4)..)?;
+        }
+    }
 }
 
 /// Index of each interface that a datagram tells of, and what.
@@ -280,6 +348,7 @@ fn changes(datagram: &[u8]) -> Vec<(u32, Change)> {
     const TYPE: usize = 4;
     const INDEX: usize = HEADER_BYTES + 4;
     const FLAGS: usize = HEADER_BYTES + 8;
+    const ATTRIBUTES: usize = HEADER_BYTES + 16;
     let mut found = Vec::new();
     let mut rest = datagram;
     let word = |bytes: &[u8], at: usize| -> Option<u32> {
@@ -292,7 +361,11 @@ fn changes(datagram: &[u8]) -> Vec<(u32, Change)> {
                 Some(libc::RTM_NEWLINK) => {
                     found.push((index, Change::Up(flags & libc::IFF_UP.cast_unsigned() != 0)));
                 }
-                Some(libc::RTM_DELLINK) => found.push((index, Change::Left)),
+                Some(libc::RTM_DELLINK) => {
+                    let end = rest.len().min(length as usize);
+                    let attributes = rest.get(ATTRIBUTES..end).unwrap_or_default();
+                    found.push((index, Change::Left(Counters::among(attributes))));
+                }
                 _ => {}
             }
         }
@@ -326,15 +399,37 @@ mod tests {
         ];
         assert_eq!(
             changes(&datagram.concat()),
-            [(7, Change::Up(false)), (8, Change::Left), (9, Change::Up(true))]
+            [(7, Change::Up(false)), (8, Change::Left(None)), (9, Change::Up(true))]
         );
         assert_eq!(changes(&datagram[0][..25]), []);
         assert_eq!(changes(&[0; 40]), []);
     }
 
     #[test]
+    fn the_end_of_an_interface_tells_its_counters() {
+        let mut bytes = message(libc::RTM_DELLINK, 3, 0)[..32].to_vec();
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = (4 + value.len()) as u16;
+            let mut all = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            all.extend(value);
+            all.resize(all.len().next_multiple_of(4), 0);
+            all
+        };
+        bytes.extend(attribute(3, b"eth0\0"));
+        let stats: Vec<u8> = (100..124u64).flat_map(u64::to_ne_bytes).collect();
+        bytes.extend(attribute(23, &stats));
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        let counters = Counters { sent: 101, receive_drops: 106, send_drops: 107 };
+        assert_eq!(changes(&bytes), [(3, Change::Left(Some(counters)))]);
+        assert_eq!(changes(&bytes[..60]), [(3, Change::Left(None))]);
+    }
+
+    #[test]
     fn only_changes_of_an_interface_that_was_up_are_told() {
         let mut interface = Interface {
+            number: 0,
+            name: String::new(),
             link: String::new(),
             endpoint: String::new(),
             up: None,

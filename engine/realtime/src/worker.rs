@@ -35,6 +35,7 @@ use crate::failure::{Failure, name_links};
 use crate::ledger::Ledger;
 use crate::poller::{Poller, Wait, WaitBackend};
 use crate::port::{Port, PortCounters, PortDrop, PortState, Rx};
+use crate::pulse::Pulse;
 use crate::report::{Notice, Notices};
 use crate::ring::Ring;
 use crate::spec::Control;
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     /// Who hears of the commands that run on hosts.
     listeners: BTreeMap<CommandId, UnboundedSender<CommandEvent>>,
     ledger: Ledger<Event>,
+    pulse: Pulse,
     notices: Notices,
     turns: u64,
 }
@@ -159,7 +161,8 @@ pub(crate) enum Message {
         id: CommandId,
     },
     Snapshot(Sender<WorkerState>),
-    ResetLateness,
+    /// Forgets the lateness so far and goes on by this policy.
+    Measure(SyncPolicy),
     Stop,
 }
 
@@ -167,6 +170,7 @@ pub(crate) enum Message {
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Timer,
+    Beat,
     Departure { port: usize },
 }
 
@@ -177,6 +181,8 @@ pub(crate) struct WorkerState {
     pub(crate) ports: Vec<PortStatus>,
     pub(crate) histogram: Histogram<u64>,
     pub(crate) worst: Option<(SimTime, String)>,
+    pub(crate) pulse: Histogram<u64>,
+    pub(crate) worst_beat: Option<(SimTime, String)>,
     pub(crate) notices: Notices,
     pub(crate) turns: u64,
     pub(crate) spun: SimTime,
@@ -218,6 +224,7 @@ impl Worker {
             messages: true,
             listeners: BTreeMap::new(),
             ledger: Ledger::new(),
+            pulse: Pulse::new(parts.clock.now()),
             notices: Notices::default(),
             turns: 0,
             parts,
@@ -245,7 +252,9 @@ impl Worker {
             {
                 return ended;
             }
-            self.run_timers(self.parts.clock.now())?;
+            let now = self.parts.clock.now();
+            self.beat(now)?;
+            self.run_timers(now)?;
             for index in self.starved.drain(..) {
                 self.ready.push_back(index);
             }
@@ -256,6 +265,14 @@ impl Worker {
                 }
             }
             self.wait()?;
+        }
+    }
+
+    /// Notes whether the worker has come by in time.
+    fn beat(&mut self, now: SimTime) -> Result<(), Failure> {
+        match self.pulse.beat(now) {
+            Some((due, late)) => self.check(due, late, Event::Beat),
+            None => Ok(()),
         }
     }
 
@@ -421,6 +438,7 @@ impl Worker {
     fn name(&self, event: Event) -> String {
         match event {
             Event::Timer => format!("a timer of {}", self.link_names()),
+            Event::Beat => format!("the worker of {}", self.link_names()),
             Event::Departure { port } => {
                 let attached = &self.parts.ports[port];
                 let link = &self.parts.links[attached.link.0 as usize];

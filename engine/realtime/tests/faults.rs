@@ -10,8 +10,8 @@ use common::{PATIENCE, assert_accounted, frame, memory_link, number, one_link, p
 use nix::errno::Errno;
 use tapestry_core::{SimTime, SyncPolicy};
 use tapestry_realtime::{
-    Control, ControlError, DataPlane, DataPlaneConfig, EndpointSpec, Failure, LinkSpec, MemoryPort,
-    PortDrop, PortState, SocketPort, WallClock,
+    Control, ControlError, DataPlane, DataPlaneConfig, EndpointSpec, Failure, LinkReport, LinkSpec,
+    MemoryPort, PortDrop, PortState, SocketPort, WallClock,
 };
 
 /// Waits for the failure without a runtime of the test's own.
@@ -58,7 +58,8 @@ fn a_deleted_interface_costs_no_processor_time() {
     let before = wait_until(&plane, gone).workers[0].turns;
     std::thread::sleep(Duration::from_millis(50));
     let after = plane.snapshot().workers[0].turns;
-    assert!(after - before <= 4, "{before} → {after}");
+    // A beat each 10 ms, and the snapshots.
+    assert!(after - before <= 25, "{before} → {after}");
     ends[1].send(&frame(1));
     let snapshot = wait_until(&plane, |s| s.frames_offered() == 1);
     let port = snapshot.links[0].endpoints[0].port.as_ref().unwrap();
@@ -276,7 +277,7 @@ fn a_flood_costs_bounded_memory_and_leaves_the_neighbours_their_turn() {
     let lost = port.counters.tx_drops.of(PortDrop::Backpressure);
     assert!(port.counters.tx_pending * FRAME_BYTES as u64 <= 1 << 20, "{port:?}");
     assert_eq!(snapshot.unintended_losses(), lost);
-    let places = snapshot.unintended_by_place();
+    let places: Vec<_> = snapshot.links.iter().flat_map(LinkReport::unintended).collect();
     assert!(places.iter().all(|(place, _)| place.contains("flooded-1:eth0")), "{places:?}");
     assert_eq!(lost > 0, !places.is_empty());
     assert!(plane.stop().failure.is_none());

@@ -8,7 +8,7 @@ use common::{
     PATIENCE, assert_accounted, delivered, frame, memory_link, number, one_link, pair, wait_until,
 };
 use proptest::prelude::*;
-use tapestry_core::{Clock, SimTime};
+use tapestry_core::{Clock, SimTime, SyncPolicy};
 use tapestry_models::{BridgeConfig, DropReason, LinkConfig, QueueConfig};
 use tapestry_realtime::{
     Control, ControlError, DataPlane, DataPlaneConfig, DeviceKind, DeviceSpec, EndpointSpec,
@@ -103,7 +103,7 @@ fn lateness_can_be_forgotten() {
     ends[0].send(&frame(1));
     assert!(ends[1].receive(PATIENCE).is_some());
     wait_until(&plane, |s| s.lateness.events > 0);
-    plane.reset_lateness();
+    plane.measure(SyncPolicy::BestEffort);
     assert_eq!(plane.snapshot().lateness.events, 0);
     assert_eq!(plane.stop().snapshot.frames_offered(), 1);
 }
@@ -219,7 +219,8 @@ fn an_idle_data_plane_sleeps() {
     let before = plane.snapshot().workers[0].turns;
     std::thread::sleep(Duration::from_millis(100));
     let after = plane.snapshot().workers[0].turns;
-    assert!(after - before <= 4, "{before} → {after}");
+    // A beat each 10 ms, and the snapshots.
+    assert!(after - before <= 40, "{before} → {after}");
     plane.stop();
 }
 
@@ -236,7 +237,7 @@ fn a_node_that_does_not_take_its_frames_costs_bounded_memory() {
     let lost = port.counters.tx_drops.of(PortDrop::Backpressure);
     assert_eq!(lost + port.counters.tx_pending, 1_000);
     assert_eq!(snapshot.unintended_losses(), lost);
-    assert_eq!(snapshot.unintended_by_place(), [("a-b-1:eth0 (backpressure)".into(), lost)]);
+    assert_eq!(snapshot.links[0].unintended(), [("a-b-1:eth0 (backpressure)".into(), lost)]);
     // It takes them again: what waited is delivered without a new frame pushing it.
     ends[1].set_capacity(usize::MAX);
     let snapshot = wait_until(&plane, |s| delivered(&s.links[0]) == 1_000 - lost);

@@ -212,13 +212,84 @@ fn a_deleted_interface_is_reported_once_and_costs_no_processor_time() {
         let before = snapshot.workers[0].turns;
         std::thread::sleep(std::time::Duration::from_millis(50));
         let after = plane.snapshot().workers[0].turns;
-        assert!(after - before <= 4, "{before} → {after}");
+        // A beat each 10 ms, and the snapshots.
+        assert!(after - before <= 20, "{before} → {after}");
         end.send(&frame(1));
         let snapshot = wait_until(&plane, |s| s.frames_offered() == 1);
         assert_eq!(tap_port(&snapshot).counters.tx_drops.of(PortDrop::InterfaceGone), 1);
-        assert!(tap_port(&snapshot).interface.is_none());
+        let interface = tap_port(&snapshot).interface.as_ref().expect("the last counters are kept");
+        assert_eq!((interface.sent, interface.send_drops), (0, 0));
         assert_eq!(plane.stop().snapshot.notices.len(), 1);
     });
+}
+
+#[test]
+fn what_an_interface_has_dropped_is_known_beyond_its_end() {
+    with_each_io("what_an_interface_has_dropped_is_known_beyond_its_end", |io| {
+        let (plane, end) = flooded_link(io);
+        let socket = neighbour("tap0");
+        const DATAGRAMS: u64 = 20_000;
+        (0..DATAGRAMS).for_each(|_| drop(socket.send(&[0; 1_000])));
+        // Nobody looks before the end: what the interface knows goes with it.
+        ip("link del tap0");
+        let snapshot = wait_until(&plane, |s| !s.notices.is_empty());
+        let port = tap_port(&snapshot);
+        let interface = port.interface.as_ref().expect("the last counters are kept");
+        assert!(interface.send_drops > DATAGRAMS / 2, "{interface:?}");
+        assert_eq!(snapshot.unintended_losses(), interface.send_drops);
+        assert_eq!(snapshot.frames_offered(), port.counters.rx_frames + interface.send_drops);
+        assert_eq!(plane.stop().snapshot.unintended_losses(), interface.send_drops);
+        drop(end);
+    });
+}
+
+#[test]
+fn what_nobody_reads_behind_a_port_is_lost_and_said_so() {
+    in_new_namespace("what_nobody_reads_behind_a_port_is_lost_and_said_so", || {
+        // The interface that a virtual machine would read from.
+        let theirs = TapPort::create("q0").unwrap();
+        let (memory, end) = MemoryPort::pair("memory");
+        let guest = EndpointSpec::port("n0:eth0", TapPort::create("t0").unwrap());
+        let endpoints = vec![guest.read_from("q0"), EndpointSpec::port("n1:eth0", memory)];
+        let links = vec![LinkSpec { config: pair("n0-n1", SimTime::ZERO), endpoints }];
+        let plane = DataPlane::start(DataPlaneConfig::new(WallClock::start(), links)).unwrap();
+        ip("link add b0 type bridge forward_delay 0");
+        for interface in ["t0", "q0"] {
+            ip(&format!("link set {interface} master b0"));
+        }
+        for interface in ["b0", "t0", "q0"] {
+            ip(&format!("link set {interface} up"));
+        }
+        const FRAMES: u32 = 4_000;
+        for i in 0..FRAMES {
+            end.send(&frame(i));
+        }
+        let snapshot = wait_until(&plane, |s| tap_port(s).counters.tx_frames == u64::from(FRAMES));
+        let drops = tap_port(&snapshot).reader_drops.expect("an interface behind the port");
+        // Its queue holds a thousand.
+        assert!(drops >= u64::from(FRAMES) / 2 && drops < u64::from(FRAMES), "{drops}");
+        assert_eq!(snapshot.unintended_losses(), drops);
+        let (whose, _) = &snapshot.links[0].unintended()[0];
+        assert!(whose.contains("n0:eth0"), "{whose}");
+        drop(theirs);
+    });
+}
+
+/// The same slower than a flood and with little memory, so that frames stay at the interface.
+fn flooded_link(io: IoChoice) -> (DataPlane, MemoryEnd) {
+    let (memory, end) = MemoryPort::pair("memory");
+    let tap = TapPort::create("tap0").unwrap();
+    let endpoints = vec![EndpointSpec::port("n0:eth0", tap), EndpointSpec::port("n1:eth0", memory)];
+    let config = LinkConfig {
+        rate: DataRate::from_bits_per_sec(1_000_000),
+        queue: QueueConfig::frames(1_000),
+        ..pair("n0-n1", SimTime::ZERO)
+    };
+    let links = vec![LinkSpec { config, endpoints }];
+    let memory_limit = 64 << 10;
+    let config =
+        DataPlaneConfig { io, memory_limit, ..DataPlaneConfig::new(WallClock::start(), links) };
+    (DataPlane::start(config).unwrap(), end)
 }
 
 #[test]

@@ -138,12 +138,15 @@ pub async fn run(
         links: to_json(Some(&links)),
         notices: serde_json::Value::Array(Vec::new()),
         captures: serde_json::Value::Null,
+        notices_skipped: 0,
         lateness: serde_json::Value::Null,
+        pulse: serde_json::Value::Null,
+        workers: serde_json::Value::Null,
         virtual_seconds: end,
         host: Some(host.usage()),
         wall: WallTimes { ready_seconds: known.ready_seconds, total_seconds: events.seconds() },
     };
-    conclude(&mut results, captures, manifest, &events, dir)?;
+    conclude(&mut results, captures, manifest, &events, dir);
     Ok(results)
 }
 

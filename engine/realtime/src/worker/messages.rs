@@ -6,11 +6,12 @@ use std::time::Instant;
 use tapestry_core::{Clock, SimTime};
 use tapestry_models::{Counters, LinkId, SetLinkError};
 
-use super::{Attached, LinkState, Message, PortStatus, Worker, WorkerState};
+use super::{Attached, Event, LinkState, Message, PortStatus, Worker, WorkerState};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::poller::WaitBackend;
 use crate::port::PortDrop;
+use crate::pulse::Pulse;
 use crate::spec::Control;
 
 impl Worker {
@@ -64,7 +65,11 @@ impl Worker {
                 }
                 // Whoever asked may have given up meanwhile.
                 Message::Snapshot(reply) => drop(reply.send(self.state())),
-                Message::ResetLateness => self.ledger = Ledger::new(),
+                Message::Measure(sync) => {
+                    self.parts.sync = sync;
+                    self.ledger = Ledger::new();
+                    self.pulse = Pulse::new(self.parts.clock.now());
+                }
                 Message::Stop => return ControlFlow::Break(Ok(())),
             }
         }
@@ -129,6 +134,11 @@ impl Worker {
             ports: self.parts.ports.iter().map(port_status).collect(),
             histogram: self.ledger.histogram().clone(),
             worst: self.ledger.worst().map(|(late, event)| (late, self.name(event))),
+            pulse: self.pulse.histogram().clone(),
+            worst_beat: self.pulse.worst().map(|(late, due)| {
+                let seconds = due.as_secs_f64();
+                (late, format!("{} at {seconds:.3} s", self.name(Event::Beat)))
+            }),
             notices: self.notices.clone(),
             turns: self.turns,
             spun: self.parts.spinner.total(),

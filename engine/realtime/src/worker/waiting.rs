@@ -19,15 +19,15 @@ impl Worker {
         if !self.ready.is_empty() {
             return self.poll(Wait::Poll);
         }
-        let due = self.parts.network.poll_timeout();
-        let due = if self.starved.is_empty() {
-            due
-        } else {
-            let retry = self.parts.clock.now() + BUFFER_RETRY;
-            Some(due.map_or(retry, |due| due.min(retry)))
-        };
-        let Some(due) = due else { return self.poll(Wait::Forever) };
         let now = self.parts.clock.now();
+        let timer = self.parts.network.poll_timeout();
+        let retry = (!self.starved.is_empty()).then(|| now + BUFFER_RETRY);
+        let due = match timer.into_iter().chain(retry).min() {
+            Some(due) if due < self.pulse.due() => due,
+            // Nothing waits for a beat, so it is not worth spinning.
+            _ if self.pulse.due() <= now => return self.poll(Wait::Poll),
+            _ => return self.poll(Wait::For(self.pulse.due() - now)),
+        };
         let margin = self.parts.spinner.margin(now);
         let planned = due - margin;
         if planned > now {
