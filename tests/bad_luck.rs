@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Place, have_program, have_root, patient};
+use common::host::{Host, is_locked, is_open_below, processes_with};
+use common::{Place, have_program, have_root, patient, says, wait_for};
 use serde_json::Value;
 
 /// Three links in a row of namespaces; the middle one's interfaces are played with. `n0` floods `n1`
@@ -72,8 +73,9 @@ fn an_interface_set_down_under_traffic_is_named_and_comes_back() {
     };
     let states = states(&results, "n1:eth0");
     assert!(states.ends_with(&["down".to_owned(), "up".to_owned()]), "{states:?}");
+    // What the kernel answers a frame for an interface that is down is EIO.
     let drops = &results.0["links"][0]["endpoints"][1]["port"]["tx_drops"];
-    assert!(drops.as_object().is_some_and(|drops| !drops.is_empty()), "{drops:#}");
+    assert!(drops["interface-down"].as_u64().is_some_and(|frames| frames > 0), "{drops:#}");
 }
 
 #[test]
@@ -154,4 +156,49 @@ tasks:
     let seen = count(&port["rx_frames"]);
     let unseen = count(&port["interface"]["send_drops"]);
     assert!(seen + unseen >= 2000, "{seen} read, {unseen} lost at the interface, of 2000");
+}
+
+#[test]
+fn a_worker_that_panics_ends_the_run_with_its_links_named_and_leaves_nothing() {
+    /// An Ethernet frame of a ping of 1,000 bytes, which nothing else on the link has.
+    const FRAME_BYTES: usize = 14 + 20 + 8 + 1_000;
+    if !have_root() || !have_program("ping") {
+        return;
+    }
+    let (place, before) = (Place::new(), Host::now());
+    place.file(
+        "lab.yaml",
+        r#"
+nodes: { "n[0-2]": { kind: netns } }
+links:
+  - { pair: [n0, n1], name: doomed, ipv4: 10.9.0.0/24 }
+  - { pair: [n1, n2], name: spared, ipv4: 10.9.1.0/24 }
+tasks:
+  - { name: before, run: { n0: "ping -c 1 -W 20 10.9.0.2" } }
+  - name: during
+    timeout: 600s
+    run:
+      n0: "ping -c 1 -s 1000 -W 20 10.9.0.2; sleep 500"
+      n2: "setsid sleep 500 & sleep 500"
+  - { name: never, run: { n1: "true" } }
+"#,
+    );
+    let mut command = place.tapestry(&["run", "lab.yaml", "--out", "out", "--workers", "2"]);
+    let mark = format!("BAD_LUCK={}", place.path("").display());
+    command.env("BAD_LUCK", place.path(""));
+    command.env("TAPESTRY_PANIC_AT", format!("doomed:{FRAME_BYTES}"));
+    let ended = place.start(command).end().expect(3).says(&["panicked", "`doomed`"]);
+    let results = ended.results();
+    says(&results.errors(), &["the worker of link `doomed` panicked", "TAPESTRY_PANIC_AT"]);
+    assert_eq!(results.status("before", "n0"), Some(0));
+    assert_eq!(results.task("during")["state"], "interrupted");
+    assert_eq!(results.task("never")["ran"], false);
+    // What the dead worker had counted is in the results.
+    let offered = &results.0["links"][0]["endpoints"][0]["station"]["offered"]["frames"];
+    assert!(offered.as_u64().is_some_and(|frames| frames > 0), "{offered}");
+
+    wait_for("the end of its processes", || processes_with(&mark).is_empty().then_some(()));
+    assert!(!is_locked(&place.path("out")));
+    assert!(!is_open_below(&place.path("out")));
+    assert_eq!(Host::now(), before);
 }

@@ -15,7 +15,7 @@ use tapestry_core::{Streams, SyncPolicy};
 use tapestry_models::{BuildError, FramePool, LinkConfig, NetworkBuilder, PortId};
 use tokio::sync::watch;
 
-use crate::capture::{Captures, Recorder, pool_reserve, ring_records};
+use crate::capture::{Captures, Recorder};
 use crate::clock::WallClock;
 use crate::failure::{Failure, name_links};
 use crate::groups::{Shape, spread};
@@ -83,9 +83,8 @@ pub(crate) fn assemble(config: DataPlaneConfig) -> Result<DataPlane, StartError>
         placed_devices.push(PlacedDevice { name, place: (worker, id) });
     }
     let (report, failure) = watch::channel(None);
-    let rings: Vec<_> = drafts.iter().map(|draft| ring_records(draft.buffer_bytes())).collect();
     let watch = watch_interfaces(&placed, &interfaces, &mut drafts, clock);
-    let (captures, recorders) = Captures::start(config.captures, &placed, &rings, clock)?;
+    let (captures, recorders) = Captures::start(config.captures, &placed, drafts.len(), clock)?;
     let mut plane = DataPlane {
         clock,
         workers: Vec::new(),
@@ -300,7 +299,6 @@ impl Draft {
         let mut frames = (settings.memory_limit / buffer_bytes).max(1);
         let mut network = self.builder.build();
         if let Some(recorder) = recorder {
-            frames += pool_reserve(buffer_bytes);
             network.set_trace(Some(Box::new(recorder)));
         }
         // What the kernel holds is not taken from the links.

@@ -18,6 +18,7 @@ mod assembly;
 mod capture;
 mod clock;
 mod dark;
+mod failpoint;
 mod failure;
 mod groups;
 mod interfaces;

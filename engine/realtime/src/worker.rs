@@ -31,6 +31,7 @@ use tapestry_models::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::WallClock;
+use crate::failpoint::Failpoint;
 use crate::failure::{Failure, name_links};
 use crate::ledger::Ledger;
 use crate::poller::{Poller, Wait, WaitBackend};
@@ -66,6 +67,7 @@ pub(crate) struct Worker {
     pulse: Pulse,
     notices: Notices,
     turns: u64,
+    failpoint: Option<Failpoint>,
 }
 
 /// What a worker is made from.
@@ -227,6 +229,7 @@ impl Worker {
             pulse: Pulse::new(parts.clock.now()),
             notices: Notices::default(),
             turns: 0,
+            failpoint: Failpoint::of(&parts.links),
             parts,
         })
     }
@@ -309,6 +312,9 @@ impl Worker {
             Rx::Drained => attached.listed = false,
         }
         let id = attached.id;
+        if let Some(failpoint) = self.failpoint {
+            failpoint.pass(attached.link, &self.burst);
+        }
         self.watch_state(index);
         if self.burst.is_empty() {
             return Ok(());

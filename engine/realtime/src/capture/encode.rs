@@ -7,6 +7,8 @@
 //!
 //! Reference: draft-ietf-opsawg-pcapng, sections 4.3, 4.6 and 3.5.
 
+use std::ops::Range;
+
 use tapestry_models::DropReason;
 
 use super::recorder::Direction;
@@ -28,7 +30,7 @@ const END_BYTES: usize = OPTION_BYTES;
 /// Before the reason in a dropped frame's comment.
 const DROPPED: &str = "dropped: ";
 /// A shorter gap than this cannot be filled.
-pub(super) const LEAST_FILLING: usize = FRAME_BYTES + STATISTICS_BYTES;
+const LEAST_FILLING: usize = FRAME_BYTES + STATISTICS_BYTES;
 /// What stands where the file goes on later.
 const MORE: &[u8] = b"The capture goes on from here.";
 
@@ -84,7 +86,17 @@ impl Packet<'_> {
     }
 }
 
-/// Fills `space` (at least [`LEAST_FILLING`], a multiple of four) with a block that readers
+/// Bytes to [`fill`] behind so many, until the last of the disk's blocks is full.
+pub(super) fn gap(len: usize, disk_block: usize) -> usize {
+    match len.next_multiple_of(disk_block) - len {
+        0 => 0,
+        // A gap that is too short takes a block of the disk more.
+        short if short < LEAST_FILLING => short + disk_block,
+        enough => enough,
+    }
+}
+
+/// Fills `space` (as long as [`gap`] has it) with a block that readers
 /// understand and that says nothing: statistics of the first interface without any.
 pub(super) fn fill(space: &mut [u8], unix_ns: u64) {
     let total = space.len() as u32;
@@ -112,8 +124,10 @@ pub(super) fn fill(space: &mut [u8], unix_ns: u64) {
 /// A frame in a block: its interface and how many of its bytes were kept.
 pub(super) type Kept = (u32, u32);
 
-/// The blocks that are whole in what was encoded: where each ends, and the frame in it.
-pub(super) fn whole_blocks(bytes: &[u8]) -> impl Iterator<Item = (usize, Option<Kept>)> + '_ {
+/// The blocks that are whole in what was encoded: where each is, and the frame in it.
+pub(super) fn whole_blocks(
+    bytes: &[u8],
+) -> impl Iterator<Item = (Range<usize>, Option<Kept>)> + '_ {
     let word = move |at: usize| {
         let word: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
         Some(u32::from_ne_bytes(word))
@@ -122,8 +136,9 @@ pub(super) fn whole_blocks(bytes: &[u8]) -> impl Iterator<Item = (usize, Option<
     std::iter::from_fn(move || {
         let (kind, total) = (word(at)?, word(at + 4)? as usize);
         let kept = word(at + 8).zip(word(at + 20)).filter(|_| kind == ENHANCED_PACKET);
+        let from = at;
         at += total.max(FRAME_BYTES);
-        (at <= bytes.len()).then_some((at, kept))
+        (at <= bytes.len()).then_some((from..at, kept))
     })
 }
 
@@ -237,7 +252,7 @@ mod tests {
     #[test]
     fn whole_blocks_end_before_what_was_cut() {
         let mut file = begun().into_inner();
-        let header = whole_blocks(&file).map(|(end, _)| end).last();
+        let header = whole_blocks(&file).map(|(block, _)| block.end).last();
         assert_eq!(header, Some(file.len()));
         for interface in [3, 7] {
             let packet = Packet {
@@ -255,7 +270,7 @@ mod tests {
         let of = |bytes: &[u8]| {
             let blocks: Vec<_> = whole_blocks(bytes).collect();
             let frames = blocks.iter().filter_map(|(_, kept)| *kept).collect();
-            (blocks.last().map_or(0, |(end, _)| *end), frames)
+            (blocks.last().map_or(0, |(block, _)| block.end), frames)
         };
         assert_eq!(of(&file), (file.len(), vec![(3, 61), (7, 61)]));
         let (end, frames): (usize, Vec<Kept>) = of(&file[..file.len() - 1]);

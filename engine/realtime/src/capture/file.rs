@@ -26,9 +26,10 @@ use pcap_file::{DataLink, Endianness};
 use tapestry_core::SimTime;
 use thiserror::Error;
 
-use super::encode::Packet;
-use super::recorder::Record;
-use super::store::{Create, Store};
+use super::encode::Kept;
+use super::piece::{LARGE_BYTES, Piece};
+use super::recorder::{Form, Record};
+use super::store::{BLOCK_BYTES, Create, Store, Way};
 use super::tail::{Incomplete, Tail};
 
 /// Why a capture ended.
@@ -62,9 +63,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// A time of the run in nanoseconds since the Unix epoch.
-    fn unix_ns(&self, at: SimTime) -> u64 {
-        self.run_start.as_nanos() as u64 + at.as_nanos()
+    /// How frames are shown.
+    pub(super) fn form(&self) -> Form {
+        Form { snap_length: self.snap_length, run_start_unix_ns: self.run_start.as_nanos() as u64 }
     }
 
     /// `lan.pcapng`, `lan.2.pcapng`, `lan.3.pcapng`, …
@@ -100,8 +101,8 @@ struct Current {
     /// Frames and their bytes that are encoded but not in the file, by interface.
     pending: Vec<u64>,
     pending_bytes: u64,
-    /// The run's time at the last frame.
-    latest: SimTime,
+    /// The time of the last frame, in nanoseconds since the Unix epoch.
+    latest_unix_ns: u64,
 }
 
 /// What an interface's statistics say besides the frames written.
@@ -140,37 +141,77 @@ impl Files {
             })
     }
 
-    /// Adds a frame at the interface with this number. `behind` says whether frames wait for want
-    /// of a faster disk.
-    pub(super) fn write(
+    /// Adds a frame at the interface with this number.
+    pub(super) fn write(&mut self, number: u32, record: &Record<'_>) -> Result<(), FileError> {
+        let packet = self.layout.form().packet(number, record);
+        let space = self.space(packet.block_bytes(), || false)?;
+        packet.write(space);
+        self.count((number, packet.data.len() as u32), packet.unix_ns);
+        Ok(())
+    }
+
+    /// Adds the block of a frame that was seen no later than `unix_ns`. `behind` says whether frames
+    /// wait for want of a faster disk.
+    pub(super) fn write_block(
         &mut self,
-        number: u32,
-        record: &Record,
+        block: &[u8],
+        kept: Kept,
+        unix_ns: u64,
         behind: impl FnOnce() -> bool,
     ) -> Result<(), FileError> {
-        let frame = record.frame.bytes();
-        let data = match self.layout.snap_length {
-            0 => frame,
-            snap_length => &frame[..frame.len().min(snap_length)],
-        };
-        let packet = Packet {
-            interface: number,
-            unix_ns: self.layout.unix_ns(record.at),
-            data,
-            original_bytes: frame.len(),
-            direction: record.direction,
-            dropped: record.dropped,
-        };
-        let bytes = packet.block_bytes();
+        self.space(block.len(), behind)?.copy_from_slice(block);
+        self.count(kept, unix_ns);
+        Ok(())
+    }
+
+    /// Space for a block behind those that are not in the file.
+    fn space(
+        &mut self,
+        bytes: usize,
+        behind: impl FnOnce() -> bool,
+    ) -> Result<&mut [u8], FileError> {
         if self.tail.is_full(bytes) {
             self.flush_to_disk(behind())?;
         }
-        let Some(current) = &mut self.current else { return Ok(()) };
-        packet.write(self.tail.append(bytes));
+        Ok(self.tail.append(bytes))
+    }
+
+    fn count(&mut self, (number, bytes): Kept, unix_ns: u64) {
+        let Some(current) = &mut self.current else { return };
         current.pending[number as usize] += 1;
-        current.pending_bytes += data.len() as u64;
-        current.latest = record.at;
-        Ok(())
+        current.pending_bytes += u64::from(bytes);
+        current.latest_unix_ns = unix_ns;
+    }
+
+    /// Writes a large piece as it is. False, with nothing of it counted, if it is small, the file
+    /// might grow longer than it shall be, or the disk refuses: then it goes in block by block.
+    pub(super) fn write_piece(
+        &mut self,
+        piece: &mut Piece,
+        behind: bool,
+    ) -> Result<bool, FileError> {
+        let bytes = piece.blocks().len();
+        let most = self.tail.file_bytes() + (bytes + 3 * BLOCK_BYTES) as u64;
+        if bytes < LARGE_BYTES || most > self.layout.file_bytes {
+            return Ok(false);
+        }
+        self.flush_to_disk(behind)?;
+        let Some(current) = &mut self.current else { return Ok(false) };
+        let offset = self.tail.settle();
+        let way = if behind { Way::Cached } else { Way::Direct };
+        let sealed = piece.sealed();
+        let sealed_bytes = sealed.len();
+        if current.file.write_at(sealed, offset, way).is_err() {
+            return Ok(false);
+        }
+        self.tail.pass(sealed_bytes);
+        current.latest_unix_ns = piece.unix_ns();
+        self.bytes += piece.frame_bytes();
+        for (written, &frames) in self.written.iter_mut().zip(piece.frames()) {
+            *written += frames;
+            self.kept.last_mut().into_iter().for_each(|(_, in_file)| *in_file += frames);
+        }
+        Ok(true)
     }
 
     /// Brings all frames so far into the file.
@@ -180,8 +221,7 @@ impl Files {
 
     fn flush_to_disk(&mut self, behind: bool) -> Result<(), FileError> {
         let Some(current) = &mut self.current else { return Ok(()) };
-        let unix_ns = self.layout.unix_ns(current.latest);
-        let outcome = self.tail.write(current.file.as_mut(), unix_ns, behind);
+        let outcome = self.tail.write(current.file.as_mut(), current.latest_unix_ns, behind);
         if let Err(Incomplete { error: source, saved }) = outcome {
             for (interface, bytes) in saved {
                 current.pending[interface as usize] -= 1;
@@ -286,8 +326,14 @@ impl Files {
         self.tail.restart();
         append(&mut self.tail, &mut encoder);
         let pending = vec![0; self.layout.interfaces.len()];
-        let latest = SimTime::ZERO;
-        self.current = Some(Current { path, file, encoder, pending, pending_bytes: 0, latest });
+        self.current = Some(Current {
+            path,
+            file,
+            encoder,
+            pending,
+            pending_bytes: 0,
+            latest_unix_ns: self.layout.form().run_start_unix_ns,
+        });
         Ok(())
     }
 }

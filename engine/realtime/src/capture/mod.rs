@@ -15,8 +15,8 @@
 //! run ([`CaptureReport::run_start_unix_ns`], equal in all captures of a run), and thus free of
 //! the emulator's lateness.
 //!
-//! Assumptions: links are Ethernet without check sequence. Workers only hand on references to
-//! frames; a thread of its own writes. Where it does not keep up, frames are skipped and counted,
+//! Assumptions: links are Ethernet without check sequence. Workers encode frames into memory; a
+//! thread of its own hands that to the disk. Where it does not keep up, frames are skipped and counted,
 //! in the report and in the file's interface statistics (`isb_ifdrop`, with `isb_ifrecv` the
 //! frames that passed the interface since the capture's start).
 //!
@@ -27,6 +27,7 @@
 
 mod encode;
 mod file;
+mod piece;
 mod recorder;
 mod simulated;
 mod spec;
@@ -43,15 +44,15 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crossbeam_queue::ArrayQueue;
 use tapestry_core::Clock;
 use thiserror::Error;
 
 use crate::clock::WallClock;
 use crate::plane::Placed;
 use file::{FileError, Files, Layout};
+use piece::{ALL_BYTES, Pieces, Stock};
+pub(crate) use recorder::Recorder;
 use recorder::{Interface, Shared, Stations};
-pub(crate) use recorder::{Recorder, pool_reserve, ring_records};
 pub use simulated::{CapturedLink, SimulationCaptures};
 pub use spec::{CaptureReport, CaptureSpec, CaptureTarget, CapturedInterface};
 use store::{Create, create_new};
@@ -119,56 +120,53 @@ pub(crate) struct Captures {
 }
 
 impl Captures {
-    /// Opens the files and starts the writer; `rings` are the records each worker's ring holds.
-    /// Returns a recorder for each worker that has something to record.
+    /// Opens the files and starts the writer. Returns a recorder for each worker that has something
+    /// to record.
     pub(crate) fn start(
         specs: Vec<CaptureSpec>,
         links: &[Placed],
-        rings: &[usize],
+        workers: usize,
         clock: WallClock,
     ) -> Result<(Self, Vec<Option<Recorder>>), CaptureError> {
-        Self::start_with(specs, links, rings, clock, create_new)
+        Self::start_with(specs, links, workers, clock, ALL_BYTES, create_new)
     }
 
+    /// `memory` is for pieces, in bytes.
     fn start_with(
         specs: Vec<CaptureSpec>,
         links: &[Placed],
-        rings: &[usize],
+        workers: usize,
         clock: WallClock,
+        memory: usize,
         create: impl Fn() -> Create,
     ) -> Result<(Self, Vec<Option<Recorder>>), CaptureError> {
         if specs.is_empty() {
-            return Ok((Self::default(), rings.iter().map(|_| None).collect()));
+            return Ok((Self::default(), (0..workers).map(|_| None).collect()));
         }
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let run_start = since_epoch.unwrap_or_default().saturating_sub(Duration::from(clock.now()));
         let names = specs.iter().map(|spec| (spec.link.clone(), spec.endpoint.clone())).collect();
-        let mut plan = Plan::new(links, rings.len(), specs.len());
+        let mut plan = Plan::new(links, workers, specs.len());
         for spec in specs {
             plan.add(spec, run_start, create())?;
         }
+        let stock = Stock::new(plan.captures.len(), memory);
+        let pieces = plan.captures.iter();
+        let pieces = pieces.map(|capture| Pieces::new(capture.files.layout().form(), &stock));
         let shared = Arc::new(Shared {
             interfaces: plan.interfaces,
+            pieces: pieces.collect(),
+            stock,
             idle: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             writer: OnceLock::new(),
         });
-        let mut writer_rings = Vec::new();
-        let recorder = |(interfaces, &records): (Stations, &usize)| {
-            if interfaces.iter().flatten().all(Vec::is_empty) {
-                return None;
-            }
-            let ring = Arc::new(ArrayQueue::new(records.max(1)));
-            writer_rings.push(Arc::clone(&ring));
-            Some(Recorder { shared: Arc::clone(&shared), ring, interfaces })
+        let recorder = |interfaces: Stations| {
+            let any = interfaces.iter().flatten().any(|station| !station.is_empty());
+            any.then(|| Recorder { shared: Arc::clone(&shared), interfaces })
         };
-        let recorders = plan.stations.into_iter().zip(rings).map(recorder).collect();
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            rings: writer_rings,
-            captures: plan.captures,
-            clock,
-        };
+        let recorders = plan.stations.into_iter().map(recorder).collect();
+        let writer = Writer::new(Arc::clone(&shared), plan.captures, clock);
         let thread = std::thread::Builder::new()
             .name("captures".into())
             .spawn(move || writer.run())

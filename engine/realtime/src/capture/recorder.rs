@@ -1,47 +1,57 @@
 //! What a worker does for a capture: next to nothing.
 //!
-//! Purpose: turns the steps of frames into records and puts them on a ring that the writer's thread
-//! empties. A record shares the frame's buffer. A full ring gives up its oldest record, which is
-//! counted as skipped: so what a stalled writer keeps from reuse are the latest frames, and the
-//! pool, which reuses its oldest buffers first, does not run into them.
-//!
-//! Assumptions: a ring has one worker and the one writer.
+//! Purpose: turns the steps of frames into records, which are encoded at once into the pieces of
+//! their captures. A thread of its own writes the pieces. Where none is left, the frame is skipped and
+//! counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
-use crossbeam_queue::ArrayQueue;
 use tapestry_core::SimTime;
 use tapestry_models::{DropReason, Frame, Trace, TraceEvent, TraceRecord};
 
-/// Most bytes of frame buffers that wait in one ring.
-const RING_BYTES: usize = 24 << 20;
-/// Records in a ring: 16 thousand bridge 50 ms at the highest rate a core forwards, during which
-/// the writer may be without a core.
-const RING_RECORDS: std::ops::RangeInclusive<usize> = 64..=16_384;
+use super::encode::Packet;
+use super::piece::{Added, Pieces, Stock};
 
-/// Records that a worker's ring holds.
-pub(crate) fn ring_records(buffer_bytes: usize) -> usize {
-    (RING_BYTES / buffer_bytes.max(1)).clamp(*RING_RECORDS.start(), *RING_RECORDS.end())
-}
-
-/// Buffers that a capture adds to the worker's pool, so that it takes none from the links: those
-/// in a full ring, and as many to be found between them, since the pool looks at a few at a time.
-pub(crate) fn pool_reserve(buffer_bytes: usize) -> usize {
-    2 * ring_records(buffer_bytes)
-}
-
-/// A frame on its way to the writer.
+/// A frame at an interface.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct Record<'a> {
     /// The run's time.
     pub(super) at: SimTime,
-    pub(super) frame: Frame,
+    pub(super) frame: &'a Frame,
     /// Index into [`Shared::interfaces`].
     pub(super) interface: u32,
     pub(super) direction: Direction,
     pub(super) dropped: Option<DropReason>,
+}
+
+/// How a capture shows frames.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// Bytes kept of each frame; 0 keeps whole frames.
+    pub(super) snap_length: usize,
+    /// The start of the run since the Unix epoch.
+    pub(super) run_start_unix_ns: u64,
+}
+
+impl Form {
+    /// A record at the interface with this number in the files.
+    pub(super) fn packet<'a>(&self, number: u32, record: &Record<'a>) -> Packet<'a> {
+        let frame = record.frame.bytes();
+        let data = match self.snap_length {
+            0 => frame,
+            snap_length => &frame[..frame.len().min(snap_length)],
+        };
+        Packet {
+            interface: number,
+            unix_ns: self.run_start_unix_ns + record.at.as_nanos(),
+            data,
+            original_bytes: frame.len(),
+            direction: record.direction,
+            dropped: record.dropped,
+        }
+    }
 }
 
 /// As seen from the interface.
@@ -58,9 +68,12 @@ pub(super) enum Direction {
 pub(super) struct Shared {
     /// Every interface of every capture.
     pub(super) interfaces: Vec<Interface>,
+    /// Those of each capture that wait for the writer.
+    pub(super) pieces: Vec<Pieces>,
+    pub(super) stock: Stock,
     /// Whether the writer sleeps until it is woken.
     pub(super) idle: AtomicBool,
-    /// Whether the writer shall end once the rings are empty.
+    /// Whether the writer shall end once the pieces are empty.
     pub(super) stopping: AtomicBool,
     pub(super) writer: OnceLock<Thread>,
 }
@@ -86,8 +99,8 @@ impl Interface {
 impl Shared {
     /// Wakes the writer if it sleeps for want of records.
     ///
-    /// The writer says it is idle, then looks at the rings once more, and sleeps. All of it and
-    /// this is sequentially consistent, so either it sees the record or this sees it idle.
+    /// The writer says it is idle, then looks at the pieces once more, and sleeps. Both look at
+    /// pieces under their lock, so either it sees the record or this sees it idle.
     fn wake_if_idle(&self) {
         if self.idle.load(Ordering::SeqCst) && self.idle.swap(false, Ordering::SeqCst) {
             self.wake();
@@ -104,7 +117,6 @@ impl Shared {
 /// Observes one worker's network.
 pub(crate) struct Recorder {
     pub(super) shared: Arc<Shared>,
-    pub(super) ring: Arc<ArrayQueue<Record>>,
     pub(super) interfaces: Stations,
 }
 
@@ -112,23 +124,25 @@ pub(crate) struct Recorder {
 pub(super) type Stations = Vec<Vec<Vec<u32>>>;
 
 impl Recorder {
-    fn push(&self, record: Record) {
-        let interface = &self.shared.interfaces[record.interface as usize];
+    fn add(&self, record: &Record<'_>) {
+        let Shared { interfaces, pieces, stock, .. } = &*self.shared;
+        let interface = &interfaces[record.interface as usize];
         if interface.ended.load(Ordering::Relaxed) {
             interface.skip(1);
             return;
         }
-        if let Some(oldest) = self.ring.force_push(record) {
-            self.shared.interfaces[oldest.interface as usize].skip(1);
+        match pieces[interface.capture].add(interface.number, record, stock) {
+            Added::Here => self.shared.wake_if_idle(),
+            Added::Next => self.shared.wake(),
+            Added::Nowhere => interface.skip(1),
         }
-        self.shared.wake_if_idle();
     }
 }
 
 impl Trace for Recorder {
     fn record(&mut self, record: TraceRecord<'_>) {
         for record in records(&self.interfaces, &record) {
-            self.push(record);
+            self.add(&record);
         }
     }
 }
@@ -137,7 +151,7 @@ impl Trace for Recorder {
 pub(super) fn records<'a>(
     interfaces: &'a Stations,
     step: &'a TraceRecord<'_>,
-) -> impl Iterator<Item = Record> + 'a {
+) -> impl Iterator<Item = Record<'a>> + 'a {
     use TraceEvent::{MacRx, MacTxDrop, PhyRxDrop, PhyTxBegin, PhyTxDrop};
     let direction = match step.event {
         PhyTxBegin | MacTxDrop | PhyTxDrop => Some(Direction::Outbound),
@@ -150,7 +164,7 @@ pub(super) fn records<'a>(
     shown.flat_map(move |(direction, interfaces)| {
         interfaces.iter().map(move |&interface| Record {
             at: step.at,
-            frame: step.frame.clone(),
+            frame: step.frame,
             interface,
             direction,
             dropped: step.reason,

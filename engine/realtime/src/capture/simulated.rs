@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tapestry_core::SimTime;
 use tapestry_models::{LinkId, Trace, TraceRecord};
 
+use super::piece::Stock;
 use super::recorder::{Shared, Stations, records};
 use super::store::create_new;
 use super::writer::Capture;
@@ -57,6 +58,9 @@ impl SimulationCaptures {
         }
         let shared = Shared {
             interfaces: plan.interfaces,
+            // The files' own memory is enough for a thread that waits for the disk.
+            pieces: Vec::new(),
+            stock: Stock::new(0, 0),
             idle: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             writer: OnceLock::new(),
@@ -75,7 +79,7 @@ impl SimulationCaptures {
         let trace = move |step: TraceRecord<'_>| {
             for record in records(&stations, &step) {
                 let capture = shared.interfaces[record.interface as usize].capture;
-                captures.lock()[capture].write(&shared, || step.at, &record, || false);
+                captures.lock()[capture].write(&shared, step.at, &record);
             }
         };
         (!self.captures.lock().is_empty()).then(|| Box::new(trace) as Box<dyn Trace>)

@@ -3,7 +3,7 @@
 //! Purpose: files written past the page cache (`O_DIRECT`) where that pays, since copying into the
 //! cache and its book-keeping cost several times what handing pages to the disk does; and through
 //! it where the file system refuses the former, for small pieces, and while the disk is behind: then
-//! the cache lends the memory that the rings do not have. Reference: `open(2)`, section
+//! the cache lends the memory that the pieces do not have. Reference: `open(2)`, section
 //! `O_DIRECT`.
 
 use std::fs::File;

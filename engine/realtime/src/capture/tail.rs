@@ -6,23 +6,13 @@
 
 use std::io;
 
-use super::encode::{self, Kept, LEAST_FILLING};
+use super::encode::{self, Kept};
+use super::piece::{ALL_BYTES, Aligned, LARGE_BYTES, piece_bytes};
 use super::store::{BLOCK_BYTES, Store, Way};
-use crate::sys;
-
-/// Memory of all captures' pieces together, unless they are very many.
-const ALL_BYTES: usize = 64 << 20;
-/// The size of a piece: from 256 KiB on, what the kernel does for each becomes small beside what it
-/// does for each page; a huge page is a page.
-const PIECE_BYTES: std::ops::RangeInclusive<usize> = 256 << 10..=HUGE_PAGE_BYTES;
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Blocks at the end of a file. The first byte's offset is a multiple of [`BLOCK_BYTES`].
 pub(super) struct Tail {
-    /// Untouched memory costs nothing: a capture that is idle never fills a piece.
-    memory: Vec<u8>,
-    /// Where in `memory` the piece begins, so that it is aligned.
-    start: usize,
+    memory: Aligned,
     piece_bytes: usize,
     /// Place in the file.
     offset: u64,
@@ -36,15 +26,12 @@ pub(super) struct Tail {
 impl Tail {
     /// The tail of one of this many captures.
     pub(super) fn new(captures: usize) -> Self {
-        let share = (ALL_BYTES / captures.max(1)).clamp(*PIECE_BYTES.start(), *PIECE_BYTES.end());
-        Self::with_piece(share / BLOCK_BYTES * BLOCK_BYTES)
+        Self::with_piece(piece_bytes(captures, ALL_BYTES))
     }
 
     fn with_piece(piece_bytes: usize) -> Self {
-        let memory = vec![0; piece_bytes + 2 * BLOCK_BYTES + HUGE_PAGE_BYTES];
-        // Never more than the alignment, which is why there is as much memory besides.
-        let start = memory.as_ptr().align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
-        Self { memory, start, piece_bytes, offset: 0, len: 0, written: 0, busy: false }
+        let memory = Aligned::new(piece_bytes + 2 * BLOCK_BYTES);
+        Self { memory, piece_bytes, offset: 0, len: 0, written: 0, busy: false }
     }
 
     /// Begins a file.
@@ -72,7 +59,7 @@ impl Tail {
         if self.is_full(bytes) {
             self.grow(bytes);
         }
-        let at = self.start + self.len;
+        let at = self.len;
         self.len += bytes;
         &mut self.memory[at..at + bytes]
     }
@@ -81,8 +68,7 @@ impl Tail {
     fn grow(&mut self, bytes: usize) {
         let piece = (self.len + bytes).next_multiple_of(BLOCK_BYTES);
         let mut larger = Self { offset: self.offset, ..Self::with_piece(piece) };
-        let kept = self.start..self.start + self.len;
-        larger.memory[larger.start..larger.start + self.len].copy_from_slice(&self.memory[kept]);
+        larger.memory[..self.len].copy_from_slice(&self.memory[..self.len]);
         (larger.len, larger.written) = (self.len, self.written);
         *self = larger;
     }
@@ -98,40 +84,44 @@ impl Tail {
         if self.len == self.written {
             return Ok(());
         }
-        let full = self.len.next_multiple_of(BLOCK_BYTES);
-        let gap = match full - self.len {
-            0 => 0,
-            // A gap that is too short takes a block of the disk more.
-            short if short < LEAST_FILLING => short + BLOCK_BYTES,
-            enough => enough,
-        };
+        let gap = encode::gap(self.len, BLOCK_BYTES);
         if gap > 0 {
-            let at = self.start + self.len;
-            encode::fill(&mut self.memory[at..at + gap], unix_ns);
+            encode::fill(&mut self.memory[self.len..self.len + gap], unix_ns);
         }
         if !self.busy && self.len * 2 > self.piece_bytes {
             self.busy = true;
-            let piece = self.start..self.start + self.piece_bytes;
-            sys::use_huge_pages(&mut self.memory[piece]);
+            self.memory.use_huge_pages(self.piece_bytes);
         }
-        let small = self.len < *PIECE_BYTES.start() / 2;
+        let small = self.len < LARGE_BYTES;
         let way = if behind || small { Way::Cached } else { Way::Direct };
-        let piece = &self.memory[self.start..self.start + self.len + gap];
+        let piece = &self.memory[..self.len + gap];
         if let Err(error) = to.write_at(piece, self.offset, way) {
             return Err(self.save(to, error));
         }
         let whole = self.len / BLOCK_BYTES * BLOCK_BYTES;
-        let kept = self.start + whole..self.start + self.len;
-        self.memory.copy_within(kept, self.start);
+        self.memory.copy_within(whole..self.len, 0);
         self.offset += whole as u64;
         self.len -= whole;
         self.written = self.len;
         Ok(())
     }
 
+    /// After [`Self::write`], leaves what fills the last block in the file for good. Returns where the
+    /// file goes on, a multiple of [`BLOCK_BYTES`].
+    pub(super) fn settle(&mut self) -> u64 {
+        self.offset += (self.len + encode::gap(self.len, BLOCK_BYTES)) as u64;
+        (self.len, self.written) = (0, 0);
+        self.offset
+    }
+
+    /// Goes on behind so many bytes, which somebody else has written where [`Self::settle`] said.
+    pub(super) fn pass(&mut self, bytes: usize) {
+        self.offset += bytes as u64;
+    }
+
     /// After a piece was refused, writes as much of it as the disk takes.
     fn save(&mut self, to: &mut dyn Store, error: io::Error) -> Incomplete {
-        let piece = &self.memory[self.start..self.start + self.len];
+        let piece = &self.memory[..self.len];
         let mut taken = 0;
         for step in piece.chunks(BLOCK_BYTES) {
             if to.write_at(step, self.offset + taken as u64, Way::Cached).is_err() {
@@ -142,8 +132,8 @@ impl Tail {
         let new = &piece[self.written..taken.max(self.written)];
         let mut saved = Vec::new();
         let mut whole = 0;
-        for (end, frame) in encode::whole_blocks(new) {
-            whole = end;
+        for (block, frame) in encode::whole_blocks(new) {
+            whole = block.end;
             saved.extend(frame);
         }
         self.written += whole;
@@ -208,7 +198,11 @@ mod tests {
     /// The frames' interfaces, if the bytes are whole blocks from the first to the last.
     fn frames(bytes: &[u8]) -> Vec<u32> {
         let blocks: Vec<_> = encode::whole_blocks(bytes).collect();
-        assert_eq!(blocks.last().map_or(0, |(end, _)| *end), bytes.len(), "ends with a block");
+        assert_eq!(
+            blocks.last().map_or(0, |(block, _)| block.end),
+            bytes.len(),
+            "ends with a block"
+        );
         blocks.into_iter().filter_map(|(_, kept)| Some(kept?.0)).collect()
     }
 

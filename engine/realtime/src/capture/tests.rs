@@ -13,8 +13,8 @@ use super::store::{Store, Way};
 use super::*;
 use crate::plane::PlacedEndpoint;
 
-/// Records in the ring of these tests.
-const RING: usize = 64;
+/// Bytes of pieces in these tests: the least there are is three of 256 KiB.
+const MEMORY: usize = 1;
 
 /// A network of one link `l` without delay between `a:eth0` and `b:eth0`, captured into what
 /// `create` makes.
@@ -34,7 +34,7 @@ fn captured(
         CaptureSpec { endpoint: endpoint.map(str::to_owned), ..CaptureSpec::new("l", directory) };
     let clock = WallClock::start();
     let (captures, mut recorders) =
-        Captures::start_with(vec![spec], &[placed], &[RING], clock, create).unwrap();
+        Captures::start_with(vec![spec], &[placed], 1, clock, MEMORY, create).unwrap();
     let mut network = builder.build();
     let recorder = recorders.remove(0).expect("the only worker has the captured link");
     network.set_trace(Some(Box::new(recorder)));
@@ -128,7 +128,7 @@ fn a_writer_that_cannot_keep_up_skips_frames_and_says_how_many() {
         assert!(crosses(&mut network, i, port, vec![0; 1_000].into()));
     }
     let before = captures.skipped();
-    assert!(before > 0, "a piece holds 2 MiB, a ring {RING} frames");
+    assert!(before > 0, "the pieces hold less than 2 MiB");
     // The disk recovers.
     slow.open_gate();
     let report = captures.finish().remove(0);
@@ -152,7 +152,7 @@ fn a_stalled_writer_does_not_run_the_pool_dry() {
     let slow = Stalled::default();
     let (mut network, port, captures) = captured(Some("a"), directory.path(), || slow.create());
     let _opens = OpensAtTheEnd(slow.clone());
-    let mut pool = FramePool::new(1_536, LINKS_SHARE + 2 * RING);
+    let mut pool = FramePool::new(1_536, LINKS_SHARE);
     for i in 0..10_000 {
         let frame = pool.copy_from(&[0; 1_500]).expect("a capture takes no buffer from the links");
         assert!(crosses(&mut network, i, port, frame));

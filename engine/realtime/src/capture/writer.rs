@@ -1,31 +1,37 @@
 //! The thread that writes captures.
 //!
-//! Purpose: empties the workers' rings into files. It works in short intervals rather than being
-//! woken for every frame, and sleeps while nothing is captured. A capture that fails ends alone.
+//! Purpose: brings the pieces that workers fill into files. It is woken for each piece that is full;
+//! what is in the others it takes now and then, so that readers see files grow. It sleeps while nothing
+//! is captured. A capture that fails ends alone.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
 use tapestry_core::{Clock, SimTime};
 
+use super::encode;
 use super::file::{Closing, FileError, Files};
+use super::piece::{Piece, Pieces};
 use super::recorder::{Record, Shared};
 use super::spec::{CaptureReport, CapturedInterface};
 use crate::clock::WallClock;
 
-/// Between two looks at rings that are being filled: long enough that a look finds many records,
-/// short enough that a ring does not fill meanwhile.
-const INTERVAL: Duration = Duration::from_millis(2);
-/// Intervals after which busy captures are flushed too, so that readers see them grow.
-const INTERVALS_PER_FLUSH: u32 = 100;
+/// Between two looks at pieces that are not full: one that has not grown meanwhile is taken.
+const INTERVAL: SimTime = SimTime::from_millis(5);
+/// After this time a piece that grows is taken too.
+const LONGEST: SimTime = SimTime::from_millis(200);
 
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) rings: Vec<Arc<ArrayQueue<Record>>>,
-    pub(super) captures: Vec<Capture>,
-    pub(super) clock: WallClock,
+    shared: Arc<Shared>,
+    captures: Vec<Capture>,
+    clock: WallClock,
+    /// Bytes in the pieces that are not full, as last seen, by capture.
+    seen: Vec<usize>,
+    /// When they were last seen.
+    looked: SimTime,
+    /// When all of them were last taken.
+    flushed: SimTime,
 }
 
 pub(super) struct Capture {
@@ -38,19 +44,20 @@ pub(super) struct Capture {
 }
 
 impl Writer {
-    /// Writes until told to stop and the rings are empty.
+    pub(super) fn new(shared: Arc<Shared>, captures: Vec<Capture>, clock: WallClock) -> Self {
+        let seen = vec![0; captures.len()];
+        let now = clock.now();
+        Self { shared, captures, clock, seen, looked: now, flushed: now }
+    }
+
+    /// Writes until told to stop and the pieces are empty.
     pub(super) fn run(mut self) -> Vec<CaptureReport> {
-        let mut intervals = 0;
         loop {
             // Read first: what was recorded before the order to stop is then found below.
             let stopping = self.shared.stopping.load(Ordering::SeqCst);
-            if self.drain() {
-                intervals += 1;
-                if intervals % INTERVALS_PER_FLUSH == 0 {
-                    self.flush();
-                }
+            if self.collect(stopping) {
                 if !stopping {
-                    std::thread::park_timeout(INTERVAL);
+                    std::thread::park_timeout(INTERVAL.into());
                 }
                 continue;
             }
@@ -59,7 +66,7 @@ impl Writer {
             }
             self.flush();
             self.shared.idle.store(true, Ordering::SeqCst);
-            let nothing = self.rings.iter().all(|ring| ring.is_empty());
+            let nothing = self.shared.pieces.iter().all(Pieces::is_empty);
             if nothing && !self.shared.stopping.load(Ordering::SeqCst) {
                 std::thread::park();
             }
@@ -67,20 +74,34 @@ impl Writer {
         }
     }
 
-    /// Writes what is in the rings; false if there was nothing. A ring is left after as many
-    /// records as it holds, for the sake of the others.
-    fn drain(&mut self) -> bool {
-        let Self { shared, rings, captures, clock } = self;
+    /// Writes the pieces that are full, and others whose time has come; false if all are empty.
+    fn collect(&mut self, stopping: bool) -> bool {
+        let now = self.clock.now();
+        let all = stopping || now - self.flushed >= LONGEST;
+        let look = all || now - self.looked >= INTERVAL;
+        if look {
+            self.looked = now;
+        }
+        if all {
+            self.flushed = now;
+        }
+        let Self { shared, captures, clock, seen, .. } = self;
+        let mut taken = VecDeque::new();
         let mut any = false;
-        for ring in rings {
-            for _ in 0..ring.capacity() {
-                let Some(record) = ring.pop() else { break };
-                any = true;
-                let capture = &mut captures[shared.interfaces[record.interface as usize].capture];
-                // Half a ring is what the disk may be late before the page cache helps.
-                let behind = || ring.len() * 2 > ring.capacity();
-                capture.write(shared, || clock.now(), &record, behind);
+        let each = captures.iter_mut().zip(&shared.pieces).zip(seen);
+        for ((capture, pieces), seen) in each {
+            let left = pieces.take(&mut taken, &shared.stock, |len| all || look && len == *seen);
+            if look {
+                *seen = left;
             }
+            any |= left > 0 || !taken.is_empty();
+            for mut piece in taken.drain(..) {
+                capture.write_piece(shared, *clock, &mut piece);
+                shared.stock.put_back(piece);
+            }
+        }
+        if look {
+            self.flush();
         }
         any
     }
@@ -99,31 +120,56 @@ impl Writer {
 }
 
 impl Capture {
-    /// Writes a record; `now` is the run's time, for a file that is closed, and `behind` says
-    /// whether records wait for want of a faster disk.
-    pub(super) fn write(
-        &mut self,
-        shared: &Shared,
-        now: impl FnOnce() -> SimTime,
-        record: &Record,
-        behind: impl FnOnce() -> bool,
-    ) {
+    /// Writes a piece.
+    fn write_piece(&mut self, shared: &Shared, clock: WallClock, piece: &mut Piece) {
+        if self.error.is_none() {
+            // Then the page cache lends the memory that is short.
+            let outcome = self.files.write_piece(piece, shared.stock.is_low());
+            if let Ok(true) = outcome {
+                return;
+            }
+            self.end_if_failed(shared, outcome.map(drop));
+        }
+        let unix_ns = piece.unix_ns();
+        let blocks = piece.blocks();
+        for (block, kept) in encode::whole_blocks(blocks) {
+            let Some(kept) = kept else { continue };
+            let interface = &shared.interfaces[self.first_interface + kept.0 as usize];
+            if !self.makes_room(shared, || clock.now()) {
+                interface.skip(1);
+                continue;
+            }
+            let behind = || shared.stock.is_low();
+            let outcome = self.files.write_block(&blocks[block], kept, unix_ns, behind);
+            if outcome.is_err() {
+                interface.skip(1);
+            }
+            self.end_if_failed(shared, outcome);
+        }
+    }
+
+    /// Writes a record of a network in exact time; `now` is the run's time, for a file that is closed.
+    pub(super) fn write(&mut self, shared: &Shared, now: SimTime, record: &Record<'_>) {
         let interface = &shared.interfaces[record.interface as usize];
-        if self.error.is_some() {
+        if !self.makes_room(shared, || now) {
             interface.skip(1);
             return;
         }
-        if self.files.is_full() {
+        let outcome = self.files.write(interface.number, record);
+        if outcome.is_err() {
+            interface.skip(1);
+        }
+        self.end_if_failed(shared, outcome);
+    }
+
+    /// Opens the next file if one is full; false if the capture has failed.
+    fn makes_room(&mut self, shared: &Shared, now: impl FnOnce() -> SimTime) -> bool {
+        if self.error.is_none() && self.files.is_full() {
             let skipped = self.skipped(shared);
             let outcome = self.files.rotate(&Closing { now: now(), skipped: &skipped });
             self.end_if_failed(shared, outcome);
-            if self.error.is_some() {
-                interface.skip(1);
-                return;
-            }
         }
-        let outcome = self.files.write(interface.number, record, behind);
-        self.end_if_failed(shared, outcome);
+        self.error.is_none()
     }
 
     /// Closes the file and reports.
