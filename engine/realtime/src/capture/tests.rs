@@ -23,6 +23,17 @@ fn captured(
     directory: &Path,
     create: impl Fn() -> Create,
 ) -> (Network, PortId, Captures) {
+    let spec =
+        CaptureSpec { endpoint: endpoint.map(str::to_owned), ..CaptureSpec::new("l", directory) };
+    captured_as(spec, MEMORY, create)
+}
+
+/// The same with other bounds.
+fn captured_as(
+    spec: CaptureSpec,
+    memory: usize,
+    create: impl Fn() -> Create,
+) -> (Network, PortId, Captures) {
     let mut builder = NetworkBuilder::new(Streams::new(1, 0));
     let id = builder.link(LinkConfig::point_to_point("l")).unwrap();
     let port = builder.port(id, 0).unwrap();
@@ -30,11 +41,9 @@ fn captured(
         .map(|name| PlacedEndpoint { name: name.to_owned(), port: None })
         .into();
     let placed = Placed { name: "l".into(), worker: 0, id, endpoints };
-    let spec =
-        CaptureSpec { endpoint: endpoint.map(str::to_owned), ..CaptureSpec::new("l", directory) };
     let clock = WallClock::start();
     let (captures, mut recorders) =
-        Captures::start_with(vec![spec], &[placed], 1, clock, MEMORY, create).unwrap();
+        Captures::start_with(vec![spec], &[placed], 1, clock, memory, create).unwrap();
     let mut network = builder.build();
     let recorder = recorders.remove(0).expect("the only worker has the captured link");
     network.set_trace(Some(Box::new(recorder)));
@@ -143,6 +152,44 @@ fn a_writer_that_cannot_keep_up_skips_frames_and_says_how_many() {
         assert_eq!(frames[number], interface.frames);
         assert_eq!(dropped[number], interface.skipped);
     }
+}
+
+#[test]
+fn large_pieces_and_files_that_rotate_lose_nothing() {
+    const FRAMES: u64 = 16_000;
+    const FILE_BYTES: u64 = 5 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let spec = CaptureSpec {
+        file_bytes: FILE_BYTES,
+        files: 100,
+        ..CaptureSpec::new("l", directory.path())
+    };
+    // Memory for all of them, however slow the disk is.
+    let (mut network, port, mut captures) = captured_as(spec, ALL_BYTES, create_new);
+    for i in 0..FRAMES {
+        let mut frame = vec![0; 60 + i as usize * 7_919 % 1_400];
+        frame[14..22].copy_from_slice(&i.to_be_bytes());
+        assert!(crosses(&mut network, i, port, frame.into()));
+    }
+    let report = captures.finish().remove(0);
+    assert_eq!((report.frames, report.skipped, &report.error), (2 * FRAMES, 0, &None));
+    assert!(report.files.len() > 3, "{:?}", report.files);
+    let mut seen = Vec::new();
+    for file in &report.files {
+        let bytes = std::fs::read(file).unwrap();
+        assert!(bytes.len() as u64 <= FILE_BYTES + 2_000, "{}", file.display());
+        let mut reader = PcapNgReader::new(bytes.as_slice()).unwrap();
+        while let Some(block) = reader.next_block() {
+            let Block::EnhancedPacket(packet) = block.unwrap().0 else { continue };
+            let number = u64::from_be_bytes(packet.data[14..22].try_into().unwrap());
+            let at = packet.timestamp - Duration::from_nanos(report.run_start_unix_ns);
+            assert_eq!(at, Duration::from_micros(number));
+            assert_eq!(packet.data.len(), 60 + number as usize * 7_919 % 1_400);
+            seen.push((number, packet.interface_id));
+        }
+    }
+    let expected: Vec<_> = (0..FRAMES).flat_map(|i| [(i, 0), (i, 1)]).collect();
+    assert!(seen == expected, "every frame once at each end, in order");
 }
 
 #[test]
