@@ -280,7 +280,9 @@ fn invalid_runs_are_kept_repeated_and_in_no_mean() {
     // Of each replicate one that was repeated and one more; what had company is repeated besides.
     let invalid = states["invalid"].as_u64().expect("a number");
     assert!((4..=7).contains(&invalid), "{states}");
-    refused(&place, &["campaign", "report", "out"], &["no run of out counts yet"]);
+    place.call(&["campaign", "report", "out"]).expect(0);
+    let report = fs::read_to_string(place.path("out/report.md")).expect("a report");
+    common::says(&report, &["No run counts", "| invalid |", "Runs that do not count"]);
     // They stay as they are: there is nothing left to do.
     run(&place, &["--resume"]).expect(3);
     assert_eq!(status(&place, "out")["states"]["invalid"].as_u64(), Some(invalid));
@@ -357,10 +359,11 @@ fn what_is_wrong_is_named_and_nothing_is_overwritten() {
     let resume = [&again[..], &["--resume"]].concat();
     refused(&place, &again, &["holds a campaign already"]);
     place.file("plan.yaml", PLAN.replace("replicates: 10", "replicates: 11"));
-    refused(&place, &resume, &["is not what", "out"]);
+    refused(&place, &resume, &["`replicates` of the plan is not what", "out"]);
+    place.call(&["campaign", "report", "out"]).expect(0);
     place.file("plan.yaml", PLAN);
     place.file("net.yaml", NET.replace("rate: 10Mbit/s", "rate: 20Mbit/s"));
-    refused(&place, &resume, &["is not what", "out"]);
+    refused(&place, &resume, &["net.yaml (or a file that it includes) is not what", "out"]);
     place.file("net.yaml", NET);
     assert_eq!(fs::read(&store).expect("the store"), whole);
 
@@ -425,4 +428,66 @@ fn the_stop_rule_saves_runs() {
 
 fn run_other(place: &Place, out: &str, jobs: &str) {
     place.call(&["campaign", "run", "plan.yaml", "--out", out, "--jobs", jobs]).expect(0);
+}
+
+/// Ctrl-C while the very last runs go on: they are not there, so the campaign is not finished.
+#[test]
+fn ctrl_c_during_the_last_runs_is_no_end() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    place.file("net.yaml", PING);
+    place.file("plan.yaml", "topology: net.yaml\nparams: { command: sleep 1000 }\n");
+    let campaign = place.start(place.tapestry(&["campaign", "run", "plan.yaml", "--out", "out"]));
+    let out = place.path("out/runs/p00000-r00000");
+    wait_for("the run", || common::has_event(&out, "task-started", "t").then_some(()));
+    campaign.signal(Signal::SIGTERM);
+    campaign.end().expect(130).says(&["go on with", "--resume"]);
+    let status = status(&place, "out");
+    assert_eq!(
+        (status["remaining"].as_u64(), status["states"]["counted"].as_u64()),
+        (Some(1), Some(0))
+    );
+}
+
+#[test]
+fn what_was_not_reached_or_not_met_is_said() {
+    let place = place(
+        "topology: net.yaml
+time: virtual
+factors: { loss: [10%, 30%] }
+replicates: 3
+stop: { metric: received, width: 0.001%, at_least: 2 }
+",
+    );
+    place
+        .file("net.yaml", NET.replace("    metrics", "    expect: '${received > 5}'\n    metrics"));
+    let ended =
+        run(&place, &[]).expect(1).says(&["the stop rule was not reached at 2 of 2 points"]);
+    common::says(
+        &ended.text(),
+        &["6 runs counted, 0 failed", "received > 5: does not hold in 6 runs"],
+    );
+    let status = place.call(&["campaign", "status", "out"]).expect(0).text();
+    common::says(
+        &status,
+        &[
+            "planned   2 points, at most 6 runs",
+            "left      nothing",
+            "was not reached",
+            "received > 5",
+        ],
+    );
+    // A plan beside its campaign is found from elsewhere; an edited one is not believed.
+    place.call(&["campaign", "run", "plan.yaml"]).expect(1);
+    fs::create_dir(place.path("elsewhere")).expect("a directory");
+    let plan = fs::read_to_string(place.path("plan.yaml")).expect("the plan");
+    place.file("plan.yaml", plan.replace("replicates: 3", "replicates: 4"));
+    let path = place.path("plan.yaml").display().to_string();
+    let mut report = place.tapestry(&["campaign", "report", &path]);
+    report.current_dir(place.path("elsewhere"));
+    place.start(report).end().expect(0).says(&["warning: `replicates`"]);
+    let report = fs::read_to_string(place.path("campaigns/plan/report.md")).expect("a report");
+    common::says(&report, &["at most 3 replicates each", "The stop rule was not reached"]);
 }

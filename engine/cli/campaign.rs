@@ -11,7 +11,8 @@ use tapestry_campaign::design::{Purpose, describe};
 use tapestry_campaign::export::{self, ExportError};
 use tapestry_campaign::report::{self, ReportError};
 use tapestry_campaign::runner::{self, Options};
-use tapestry_campaign::store::{State, Store, StoreError};
+use tapestry_campaign::standing;
+use tapestry_campaign::store::{FILE, State, Store, StoreError};
 use tapestry_topologies::plan::{Plan, Time};
 
 use self::progress::Progress;
@@ -118,18 +119,31 @@ impl Which {
             files::tell_diagnostics(wrong);
             Said(USAGE)
         })?;
-        Ok((campaign::directory(&plan), Some(plan)))
+        // Where the campaign was begun, else beside the plan.
+        let here = campaign::directory(&plan);
+        let beside = self.campaign.parent().unwrap_or(Path::new("")).join(&here);
+        let is_store = |directory: &Path| directory.join(FILE).exists();
+        let directory = if !is_store(&here) && is_store(&beside) { beside } else { here };
+        Ok((directory, Some(plan)))
     }
 
-    /// The store, its directory, and the plan: the one named, else the one the campaign was begun
-    /// with.
+    /// The store, its directory, and the plan that the campaign was begun with; what the plan that
+    /// was named says of the report is taken from there.
     fn open(&self) -> Result<(Store, PathBuf, Plan), Said> {
         let (directory, plan) = self.find()?;
         let store = Store::read(&directory).map_err(store_error)?;
-        let plan = match plan {
-            Some(plan) => plan,
-            None => store.plan().map_err(store_error)?,
-        };
+        let begun = store.plan().map_err(store_error)?;
+        let Some(named) = plan else { return Ok((store, directory, begun)) };
+        let keys = campaign::differing(&begun, &named);
+        if !keys.is_empty() {
+            crate::tell!(
+                "warning: {} of {} is not what the campaign was begun with; shown is what was run",
+                keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "),
+                self.campaign.display()
+            );
+        }
+        let Plan { name, description, keep, load, report, .. } = named;
+        let plan = Plan { name, description, keep, load, report, ..begun };
         Ok((store, directory, plan))
     }
 }
@@ -175,6 +189,9 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
             crate::tell!("warning: {warning}");
         }
     }
+    for note in &prepared.notes {
+        crate::tell!("note: {note}");
+    }
     if !args.quiet || args.dry_run {
         crate::tell!("{}", overview(&prepared, jobs));
     }
@@ -210,9 +227,18 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
         crate::say!(
             "{} counted, {} failed, {} without a valid run",
             count(summary.counted, "run"),
-            summary.failed + summary.unmet,
+            summary.failed,
             count(summary.lacking, "replicate")
         );
+        if summary.unmet > 0 {
+            crate::say!("{} of those that count did not meet an expectation:", summary.unmet);
+        }
+        for (expectation, runs) in &summary.expectations {
+            crate::say!("          {expectation}: does not hold in {}", count(*runs, "run"));
+        }
+        if let Some(words) = &summary.unreached {
+            crate::tell!("warning: {words}");
+        }
         crate::say!("details   {}", directory.display());
         crate::say!("report    tapestry campaign report {}", directory.display());
     }
@@ -224,12 +250,14 @@ fn overview(prepared: &Prepared, jobs: usize) -> String {
     let plan = &prepared.plan;
     let most = if plan.stop.is_some() { "at most " } else { "" };
     let runs = prepared.points.len() * plan.replicates as usize;
+    let longest = capacity::longest_seconds(plan, &prepared.needs, jobs);
     format!(
-        "{}: {}, {most}{}, {} side by side",
+        "{}: {}, {most}{}, {} side by side; {} at the very most, by the time limits of runs and tasks",
         plan.name,
         count(prepared.points.len(), "point"),
         count(runs, "run"),
-        jobs
+        jobs,
+        capacity::about(longest)
     )
 }
 
@@ -244,20 +272,42 @@ fn status(args: &StatusArgs) -> Result<u8, Said> {
     };
     let warm_up = runs.iter().filter(|run| run.job.purpose == Purpose::WarmUp).count();
     let planned = points * plan.replicates as usize;
+    let standing = standing::of(&store, &plan).map_err(store_error)?;
+    let jobs = store.sessions().map_err(store_error)?.last().map_or(1, |session| session.jobs);
+    let lasted: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+    let left = (lasted.len() >= points)
+        .then(|| capacity::left_seconds(&lasted, standing.remaining, jobs))
+        .flatten();
+    let unreached = standing.unreached_words(&plan, &store.points().map_err(store_error)?);
+    let unmet = runner::unmet(runs.iter());
     if args.json {
         let states: serde_json::Map<_, _> =
             State::ALL.iter().map(|s| (s.as_str().to_owned(), of(*s).into())).collect();
         let found = serde_json::json!({
             "name": plan.name, "directory": directory, "running": running, "points": points,
             "planned": planned, "warm_up": warm_up, "states": states,
+            "remaining": standing.remaining, "remaining_seconds": left,
+            "stop_rule_not_reached": standing.unreached.len(), "expectations_unmet": unmet,
         });
         crate::say!("{found:#}");
         return Ok(0);
     }
     crate::say!("{}: {}", plan.name, if running { "running" } else { "not running" });
-    crate::say!("points    {points}, at most {planned} runs");
+    crate::say!("planned   {}, at most {}", count(points, "point"), count(planned, "run"));
     for state in State::ALL.into_iter().filter(|state| of(*state) > 0) {
         crate::say!("{:9} {}", state.as_str(), of(state));
+    }
+    for (expectation, runs) in &unmet {
+        crate::say!("expected  {expectation}: does not hold in {}", count(*runs, "run"));
+    }
+    if standing.remaining > 0 {
+        let time = left.map_or(String::new(), |left| format!(", about {}", capacity::about(left)));
+        crate::say!("left      at most {}{time}", count(standing.remaining, "run"));
+    } else {
+        crate::say!("left      nothing");
+    }
+    if let Some(words) = unreached {
+        crate::say!("stop      {words}");
     }
     if let Some(last) = runs.last() {
         crate::say!("last run  {} ({:.1} s)", last.started, last.seconds);
@@ -298,7 +348,7 @@ fn export(args: &ExportArgs) -> Result<u8, Said> {
     };
     let files = export::write(&store, &output, format).map_err(|error| match error {
         ExportError::Store(error) => store_error(error),
-        other => {
+        other @ ExportError::Write { .. } => {
             crate::tell!("error: {other}");
             Said(FAILED)
         }

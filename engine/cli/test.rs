@@ -86,6 +86,14 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
         return Ok(0);
     }
+    // Better now than when everything has run.
+    for file in args.junit.iter().chain(&args.tap) {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        if let Err(error) = opened {
+            crate::tell!("error: cannot write {}: {error}", file.display());
+            return Ok(USAGE);
+        }
+    }
     let directory = match rundir::fresh_directory(args.out.as_deref(), "test") {
         Ok(directory) => directory,
         Err(error) => {

@@ -64,10 +64,12 @@ pub enum CampaignError {
     },
     /// The plan is not the one that the campaign was begun with.
     #[error(
-        "the plan, or a topology file it uses, is not what {} was begun with: undo the change, or begin \
-         a new campaign with --out DIR. Nothing was changed", .path.display()
+        "{what} is not what {} was begun with: undo the change, or begin a new campaign with --out DIR. \
+         Nothing was changed", .path.display()
     )]
     Changed {
+        /// What differs.
+        what: String,
         /// The campaign directory.
         path: PathBuf,
     },
@@ -167,6 +169,25 @@ fn resolve(plan: &Plan, settings: &Settings) -> Result<Topology, CampaignError> 
     })
 }
 
+/// What of a plan is not as it was, in words.
+fn changed(before: &Plan, now: &Plan) -> String {
+    let keys = differing(before, now);
+    if keys.is_empty() {
+        return format!("the topology {} (or a file that it includes)", now.topology.display());
+    }
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    format!("{} of the plan", keys.join(", "))
+}
+
+/// Keys of plans that decide which runs are made, and differ.
+pub fn differing(before: &Plan, now: &Plan) -> Vec<String> {
+    let (before, now) = (decisive(before), decisive(now));
+    let keys = now.as_object().into_iter().flatten();
+    keys.filter(|(key, value)| before.get(key) != Some(*value))
+        .map(|(key, _)| key.clone())
+        .collect()
+}
+
 /// What of a plan decides which runs are made. The rest may change while a campaign lasts; what
 /// the parameters mean is in the points.
 fn decisive(plan: &Plan) -> serde_json::Value {
@@ -228,7 +249,8 @@ impl Campaign {
             Ok(store) => {
                 store.check()?;
                 if store.digest()? != prepared.digest {
-                    return Err(CampaignError::Changed { path: directory });
+                    let what = changed(&store.plan()?, &prepared.plan);
+                    return Err(CampaignError::Changed { what, path: directory });
                 }
                 store
             }

@@ -13,7 +13,7 @@ use std::fs;
 
 use tapestry_lab::host::HostFacts;
 use tapestry_topologies::expression::{self, Scope};
-use tapestry_topologies::plan::Plan;
+use tapestry_topologies::plan::{Plan, Time};
 use tapestry_topologies::resolved::{NodeKind, Topology};
 
 /// What QEMU itself takes beside the guest's memory (resident set of an idle guest, less its memory).
@@ -30,6 +30,9 @@ pub(crate) const GUESTS_PER_CORE: usize = 4;
 /// Seconds of one core that it takes to boot a translated guest (three at once on two cores: 5.7 s).
 const BOOT_CORE_SECONDS: f64 = 3.8;
 
+/// What nodes may take to come up, beyond which a run is not usual any more.
+const START_SECONDS: f64 = 60.0;
+
 /// What one run asks of the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Needs {
@@ -39,13 +42,23 @@ pub struct Needs {
     pub guests: usize,
     /// Frames times links a second, where the plan says so.
     pub hop_packets: Option<f64>,
+    /// Whether nodes are outside this program, so that what they send cannot be known.
+    pub is_outside: bool,
+    /// Longest time by the wall clock, seconds: the run's limit, or what its tasks may take.
+    pub longest_seconds: f64,
 }
 
 impl Needs {
     /// Of one run of a topology.
     pub fn of(plan: &Plan, topology: &Topology) -> Self {
-        let mut needs = Self::default();
-        let mut is_outside = false;
+        let tasks: f64 = topology.tasks.iter().map(|task| task.timeout.as_secs_f64()).sum();
+        let limit = plan.time_limit.as_secs_f64();
+        let longest_seconds = match plan.time {
+            Time::Realtime if !topology.tasks.is_empty() => limit.min(tasks + START_SECONDS),
+            // Nobody knows how fast a simulation is.
+            _ => limit,
+        };
+        let mut needs = Self { longest_seconds, ..Self::default() };
         for node in &topology.nodes {
             match &node.kind {
                 NodeKind::Qemu(qemu) => {
@@ -55,10 +68,10 @@ impl Needs {
                 NodeKind::Netns => needs.memory_bytes += NETNS_MEMORY,
                 _ => continue,
             }
-            is_outside = true;
+            needs.is_outside = true;
         }
         // In-process nodes carried whatever was asked of them so far.
-        if let Some(load) = plan.load.as_ref().filter(|_| is_outside) {
+        if let Some(load) = plan.load.as_ref().filter(|_| needs.is_outside) {
             let mut scope = Scope::new();
             for (name, value) in &topology.params {
                 if let Ok(value) = serde_json::from_value(value.clone()) {
@@ -91,6 +104,32 @@ impl Host {
             Some(kib.parse::<u64>().ok()? * 1024)
         });
         Self { cpus: facts.cpus, memory_bytes: available.unwrap_or(facts.memory_bytes) }
+    }
+}
+
+/// Longest time that all runs may take, seconds: an upper bound, since runs end when their tasks do.
+pub fn longest_seconds<'a>(
+    plan: &Plan,
+    points: impl IntoIterator<Item = &'a Needs>,
+    jobs: usize,
+) -> f64 {
+    let block: f64 = points.into_iter().map(|needs| needs.longest_seconds).sum();
+    block * f64::from(plan.replicates) / jobs.max(1) as f64
+}
+
+/// What is left, seconds: so many runs, as long as those that were made took on average.
+pub fn left_seconds(lasted: &[f64], remaining: usize, jobs: usize) -> Option<f64> {
+    let mean = crate::stats::describe::mean(lasted)?;
+    // The last runs cannot be shared out any more.
+    Some((remaining as f64 / jobs.max(1) as f64).ceil() * mean)
+}
+
+/// A time for people: `40 s`, `12 min`, `3.5 h`.
+pub fn about(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
     }
 }
 
@@ -141,6 +180,13 @@ pub fn warnings(host: Host, plan: &Plan, points: &[(String, Needs)], jobs: usize
             host.cpus,
             carried(needs)
         ));
+    }
+    if plan.load.is_none() && points.iter().any(|(_, needs)| needs.is_outside) {
+        found.push(
+            "load: the plan does not say (`load:`) how many hop-packets/s a run asks for, so nobody can tell \
+             beforehand whether this host carries them; verdicts tell afterwards"
+                .to_owned(),
+        );
     }
     let guests: usize = points.iter().map(|(_, needs)| needs.guests).sum();
     let boots = guests as f64 * f64::from(plan.replicates) * BOOT_CORE_SECONDS / host.cpus as f64;

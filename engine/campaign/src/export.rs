@@ -7,7 +7,7 @@
 //! Reference: RFC 4180 (CSV); <https://parquet.apache.org/docs/file-format/>.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use parquet::schema::types::Type;
 use rusqlite::types::Value;
 
 use crate::design::Settings;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Kind, Store, StoreError, Table};
+use crate::whole;
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +34,6 @@ pub enum ExportError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
-    },
-    /// A Parquet file could not be written.
-    #[error("cannot write {}: {source}", .path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What the writer says.
-        source: ParquetError,
     },
     /// The store.
     #[error(transparent)]
@@ -62,19 +55,23 @@ pub fn write(store: &Store, directory: &Path, format: Format) -> Result<Vec<Path
         .map_err(|source| ExportError::Write { path: directory.to_owned(), source })?;
     let tables = [
         ("runs", runs(store)?),
-        ("tasks", store.table("SELECT * FROM tasks ORDER BY run, place")?),
-        ("links", store.table("SELECT * FROM link_counters ORDER BY run, link, endpoint")?),
+        ("tasks", store.table("tasks", "run, place")?),
+        ("links", store.table("link_counters", "run, link, endpoint")?),
     ];
     tables
         .into_iter()
         .map(|(name, table)| {
             let ending = if format == Format::Csv { "csv" } else { "parquet" };
             let path = directory.join(format!("{name}.{ending}"));
-            match format {
-                Format::Csv => write_csv(&table, &path)?,
-                Format::Parquet => write_parquet(name, &table, &path)
-                    .map_err(|source| ExportError::Parquet { path: path.clone(), source })?,
-            }
+            let wrong = |source| ExportError::Write { path: path.clone(), source };
+            whole::write(&path, |file| {
+                let out = io::BufWriter::new(file);
+                match format {
+                    Format::Csv => write_csv(&table, out),
+                    Format::Parquet => write_parquet(name, &table, out).map_err(io::Error::other),
+                }
+            })
+            .map_err(wrong)?;
             Ok(path)
         })
         .collect()
@@ -82,7 +79,7 @@ pub fn write(store: &Store, directory: &Path, format: Format) -> Result<Vec<Path
 
 /// Runs with their factors and metrics as columns.
 fn runs(store: &Store) -> Result<Table, ExportError> {
-    let mut table = store.table("SELECT * FROM runs ORDER BY id")?;
+    let mut table = store.table("runs", "id")?;
     let points = store.points()?;
     let at = |table: &Table, name: &str| table.columns.iter().position(|column| column == name);
     let (id, point) = (at(&table, "id"), at(&table, "point"));
@@ -95,6 +92,7 @@ fn runs(store: &Store) -> Result<Table, ExportError> {
     };
     for factor in points.first().into_iter().flat_map(Settings::keys) {
         table.columns.push(format!("factor.{factor}"));
+        table.kinds.push(kind(points.iter().filter_map(|settings| settings.get(factor))));
         for row in &mut table.rows {
             let value = settings_of(row).and_then(|settings| settings.get(factor));
             row.push(value.map_or(Value::Null, |value| match value {
@@ -106,6 +104,7 @@ fn runs(store: &Store) -> Result<Table, ExportError> {
     }
     for (name, metric) in store.metrics()? {
         table.columns.push(format!("metric.{name}"));
+        table.kinds.push(Kind::Real);
         let values: BTreeMap<i64, f64> = metric.values.into_iter().collect();
         for row in &mut table.rows {
             let value = integer(row, id).and_then(|id| values.get(&id));
@@ -115,14 +114,24 @@ fn runs(store: &Store) -> Result<Table, ExportError> {
     Ok(table)
 }
 
-fn write_csv(table: &Table, path: &Path) -> Result<(), ExportError> {
-    let wrong = |source: io::Error| ExportError::Write { path: path.to_owned(), source };
-    let mut out = csv::Writer::from_path(path).map_err(|error| wrong(error.into()))?;
-    out.write_record(&table.columns).map_err(|error| wrong(error.into()))?;
+/// The kind of a factor's column: that of its levels in the design, whatever was run of it.
+fn kind<'a>(levels: impl Iterator<Item = &'a tapestry_topologies::expression::Value>) -> Kind {
+    use tapestry_topologies::expression::Value;
+    let of = |level: &Value| match level {
+        Value::Int(_) => Kind::Integer,
+        Value::Float(_) => Kind::Real,
+        Value::Bool(_) | Value::Text(_) => Kind::Text,
+    };
+    levels.map(of).max().unwrap_or(Kind::Text)
+}
+
+fn write_csv(table: &Table, out: impl io::Write) -> io::Result<()> {
+    let mut out = csv::Writer::from_writer(out);
+    out.write_record(&table.columns)?;
     for row in &table.rows {
-        out.write_record(row.iter().map(text)).map_err(|error| wrong(error.into()))?;
+        out.write_record(row.iter().map(text))?;
     }
-    out.flush().map_err(wrong)
+    out.flush()
 }
 
 fn text(value: &Value) -> String {
@@ -134,27 +143,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// What a column holds: the widest of its values.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Integer,
-    Real,
-    Text,
-}
-
-fn kind(table: &Table, column: usize) -> Kind {
-    let of = |row: &Vec<Value>| match row[column] {
-        Value::Integer(_) => Some(Kind::Integer),
-        Value::Real(_) => Some(Kind::Real),
-        Value::Text(_) => Some(Kind::Text),
-        Value::Null | Value::Blob(_) => None,
-    };
-    table.rows.iter().filter_map(of).max().unwrap_or(Kind::Text)
-}
-
-fn write_parquet(name: &str, table: &Table, path: &Path) -> Result<(), ParquetError> {
-    let kinds: Vec<Kind> = (0..table.columns.len()).map(|column| kind(table, column)).collect();
-    let fields = table.columns.iter().zip(&kinds).map(|(column, kind)| {
+fn write_parquet(
+    name: &str,
+    table: &Table,
+    out: impl io::Write + Send,
+) -> Result<(), ParquetError> {
+    let fields = table.columns.iter().zip(&table.kinds).map(|(column, kind)| {
         let (physical, converted) = match kind {
             Kind::Integer => (Physical::INT64, ConvertedType::NONE),
             Kind::Real => (Physical::DOUBLE, ConvertedType::NONE),
@@ -169,19 +163,19 @@ fn write_parquet(name: &str, table: &Table, path: &Path) -> Result<(), ParquetEr
         .with_fields(fields.collect::<Result<Vec<_>, _>>()?)
         .build()?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut writer =
-        SerializedFileWriter::new(File::create(path)?, Arc::new(schema), Arc::new(properties))?;
+    let mut writer = SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties))?;
     let mut group = writer.next_row_group()?;
-    for (column, kind) in kinds.iter().enumerate() {
+    for (column, kind) in table.kinds.iter().enumerate() {
         write_column(&mut group, table, column, *kind)?;
     }
     group.close()?;
-    writer.close()?;
+    // Also what the operating system says of the last bytes.
+    writer.into_inner()?.flush()?;
     Ok(())
 }
 
-fn write_column(
-    group: &mut SerializedRowGroupWriter<'_, File>,
+fn write_column<W: io::Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
     table: &Table,
     column: usize,
     kind: Kind,

@@ -20,9 +20,11 @@ pub mod levels;
 pub mod report;
 pub mod runner;
 mod schedule;
+pub mod standing;
 pub mod stats;
 pub mod store;
 pub mod suite;
+mod whole;
 
 pub use tapestry_topologies::plan::Plan;
 

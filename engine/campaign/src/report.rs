@@ -23,14 +23,15 @@ use std::path::{Path, PathBuf};
 use tapestry_topologies::plan::Plan;
 
 use crate::store::{Store, StoreError};
+use crate::whole;
 pub use data::Data;
 pub use figures::Figure;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// No run counts yet.
-    #[error("no run of {} counts yet: there is nothing to report", .path.display())]
+    /// No run was made yet.
+    #[error("no run of {} has ended yet: there is nothing to report", .path.display())]
     NoRuns {
         /// The campaign directory.
         path: PathBuf,
@@ -110,13 +111,13 @@ pub fn write(
     fs::create_dir_all(&folder).map_err(wrong(&folder))?;
     for figure in &figures {
         let svg = folder.join(format!("{}.svg", figure.id));
-        fs::write(&svg, &figure.svg).map_err(wrong(&svg))?;
+        whole::write_bytes(&svg, &figure.svg).map_err(wrong(&svg))?;
         let png = folder.join(format!("{}.png", figure.id));
-        fs::write(&png, png::encode(figure)?).map_err(wrong(&png))?;
+        whole::write_bytes(&png, png::encode(figure)?).map_err(wrong(&png))?;
     }
     let (html, markdown) = (output.join("report.html"), output.join("report.md"));
-    fs::write(&html, html::render(&document)).map_err(wrong(&html))?;
-    fs::write(&markdown, markdown::render(&document)).map_err(wrong(&markdown))?;
+    whole::write_bytes(&html, html::render(&document)).map_err(wrong(&html))?;
+    whole::write_bytes(&markdown, markdown::render(&document)).map_err(wrong(&markdown))?;
     Ok(Written { html, markdown, figures: figures.len() })
 }
 
@@ -139,7 +140,7 @@ pub fn write_figure(
         Some("png") => png::encode(found)?,
         _ => return Err(ReportError::NoFormat { path: output.to_owned() }),
     };
-    fs::write(output, bytes)
+    whole::write_bytes(output, bytes)
         .map_err(|source| ReportError::Write { path: output.to_owned(), source })
 }
 

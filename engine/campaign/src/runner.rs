@@ -8,6 +8,7 @@
 //! wall clock do, so company that makes a verdict worse is reduced, one run at a time, and what it
 //! made invalid is repeated.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,15 +17,18 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 use tapestry_lab::Interruption;
+use tapestry_lab::results::Results;
 use tapestry_lab::rundir::rfc3339;
 use tapestry_lab::verdict::Trust;
 use tapestry_topologies::plan::{Keep, Plan, Time};
 use tokio::sync::mpsc;
 
 use crate::campaign::{Campaign, CampaignError, RUNS};
+use crate::capacity;
 use crate::design::{self, Job, Purpose};
 use crate::schedule::{Outcome, Schedule};
-use crate::store::{Record, State, Store, StoreError};
+use crate::standing::{self, remember};
+use crate::store::{Record, Run, State, Store, StoreError, UNMET, disk_is_full, wrong};
 use tapestry_lab::execution::{Ended, Ending, Request, run_process, simulate};
 
 /// How a campaign is run.
@@ -60,6 +64,8 @@ pub enum News<'a> {
         again: bool,
         /// How many runs are left, at most.
         remaining: usize,
+        /// How long they will take, seconds, once every point was tried.
+        left_seconds: Option<f64>,
     },
     /// Fewer runs go on side by side from now on.
     FellBack {
@@ -73,12 +79,16 @@ pub enum News<'a> {
 }
 
 /// How it went, earlier sessions included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Runs whose metrics count.
     pub counted: usize,
     /// Of these, runs of which an expectation does not hold.
     pub unmet: usize,
+    /// Expectations that do not hold, and in how many of these runs.
+    pub expectations: BTreeMap<String, usize>,
+    /// What is to be said of a stop rule that was not reached.
+    pub unreached: Option<String>,
     /// Runs that failed or took too long.
     pub failed: usize,
     /// Replicates without any run that could be trusted.
@@ -89,7 +99,7 @@ pub struct Summary {
 
 impl Summary {
     /// Exit status of the program.
-    pub fn exit_status(self) -> u8 {
+    pub fn exit_status(&self) -> u8 {
         if self.interrupted {
             130
         } else if self.lacking > 0 {
@@ -254,6 +264,7 @@ impl Dispatcher<'_> {
         let mut going: Vec<Going> = Vec::new();
         let mut next_id = 0;
         let mut interrupted = false;
+        let mut lasted = Vec::new();
         loop {
             while !interrupted && going.len() < allowed {
                 let Some(job) = schedule.next() else { break };
@@ -311,6 +322,7 @@ impl Dispatcher<'_> {
                 let _ = fs::remove_dir_all(campaign.directory.join(RUNS).join(name(run.job)));
                 return Err(StoreError::Full { path: campaign.directory.clone() }.into());
             }
+            lasted.push(report.ended.lasted.as_secs_f64());
             let name = name(run.job);
             let directory = format!("{RUNS}/{name}");
             store.record(&Record {
@@ -333,6 +345,9 @@ impl Dispatcher<'_> {
                 reason: reason.as_deref(),
                 again,
                 remaining: schedule.remaining(),
+                left_seconds: (lasted.len() >= points.len())
+                    .then(|| capacity::left_seconds(&lasted, schedule.remaining(), allowed))
+                    .flatten(),
             });
             let doubtful = report
                 .ended
@@ -366,60 +381,45 @@ fn rule_value(plan: &Plan, ended: &Ended) -> Option<f64> {
 
 /// Why a run is not simply fine.
 fn reason(ended: &Ended) -> Option<String> {
-    if let Ending::Crashed(why) = &ended.ending {
-        return Some(why.clone());
-    }
-    let results = ended.results.as_ref()?;
-    results.errors.first().or_else(|| results.verdict.reasons.first()).cloned()
-}
-
-/// Below this a run cannot even write its results.
-const LEAST_FREE: u64 = 1 << 20;
-
-/// Of the disk that a run directory is on, which may not even have been made.
-fn disk_is_full(directory: &Path) -> bool {
-    directory
-        .ancestors()
-        .find_map(|directory| nix::sys::statvfs::statvfs(directory).ok())
-        .is_some_and(|fs| fs.blocks_available() * fs.fragment_size() <= LEAST_FREE)
-}
-
-/// Feeds the schedule with what earlier sessions did; how many runs that was.
-fn remember(store: &Store, plan: &Plan, schedule: &mut Schedule<'_>) -> Result<usize, StoreError> {
-    let values = match &plan.stop {
-        Some(rule) => store.values(&rule.metric)?,
-        None => Vec::new(),
-    };
-    let values: std::collections::BTreeMap<(usize, u32), f64> =
-        values.into_iter().map(|(point, replicate, value)| ((point, replicate), value)).collect();
-    let runs = store.runs()?;
-    for run in &runs {
-        let job = run.job;
-        let value = values.get(&(job.point, job.replicate)).copied().filter(|_| run.counts());
-        let had_company = run.beside > 0 && plan.time == Time::Realtime;
-        schedule.remember(job, Outcome { state: run.state, had_company, value });
-    }
-    Ok(runs.len())
+    let reasons = |results: &Results| results.verdict.reasons.first().cloned();
+    wrong(ended).into_iter().next().or_else(|| ended.results.as_ref().and_then(reasons))
 }
 
 fn summary(store: &Store, plan: &Plan, interrupted: bool) -> Result<Summary, CampaignError> {
-    let mut summary = Summary { interrupted, ..Summary::default() };
+    let standing = standing::of(store, plan)?;
+    let mut summary = Summary {
+        interrupted,
+        unreached: standing.unreached_words(plan, &store.points()?),
+        ..Summary::default()
+    };
     let mut last = std::collections::BTreeMap::new();
     for run in store.runs()? {
         if run.job.purpose == Purpose::Measure {
-            last.insert((run.job.point, run.job.replicate), (run.state, run.outcome));
+            last.insert((run.job.point, run.job.replicate), run);
         }
     }
     debug_assert!(last.len() <= plan.replicates as usize * store.points()?.len());
-    for (state, outcome) in last.values() {
-        match state {
+    for run in last.values() {
+        match run.state {
             State::Counted => {
                 summary.counted += 1;
-                summary.unmet += usize::from(outcome == "failed");
+                summary.unmet += usize::from(run.outcome == "failed");
             }
             State::Failed | State::TimedOut => summary.failed += 1,
             State::Invalid | State::Crashed => summary.lacking += 1,
         }
     }
+    summary.expectations = unmet(last.values());
     Ok(summary)
+}
+
+/// Expectations that do not hold in runs that count, and in how many.
+pub fn unmet<'a>(runs: impl Iterator<Item = &'a Run>) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for run in runs.filter(|run| run.counts()) {
+        for expectation in run.errors.iter().filter_map(|error| error.strip_prefix(UNMET)) {
+            *found.entry(expectation.to_owned()).or_default() += 1;
+        }
+    }
+    found
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tapestry_topologies::plan::Plan;
+use tapestry_topologies::plan::{Plan, StopRule};
 
 use crate::design::{self, Job, Purpose};
 use crate::stats::interval;
@@ -49,8 +49,8 @@ pub(crate) struct Schedule<'p> {
     attempts: BTreeMap<Key, Attempts>,
     /// Values of the stop rule's metric, by point: replicate and value.
     values: Vec<BTreeMap<u32, f64>>,
-    /// Points that have runs enough.
-    satisfied: Vec<bool>,
+    /// Points that have runs enough, and the block from which on they had.
+    satisfied: Vec<Option<u32>>,
 }
 
 impl<'p> Schedule<'p> {
@@ -72,7 +72,7 @@ impl<'p> Schedule<'p> {
             outstanding: 0,
             attempts: BTreeMap::new(),
             values: vec![BTreeMap::new(); points],
-            satisfied: vec![false; points],
+            satisfied: vec![None; points],
         }
     }
 
@@ -105,14 +105,14 @@ impl<'p> Schedule<'p> {
 
     /// Fills the queue with the next block; false if there is none.
     fn open_block(&mut self) -> bool {
-        if self.block >= self.plan.replicates || self.satisfied.iter().all(|done| *done) {
+        if self.block >= self.plan.replicates || self.satisfied.iter().all(Option::is_some) {
             return false;
         }
         self.look();
         let (block, satisfied) = (self.block, &self.satisfied);
         let order = design::order(self.plan, self.points, block);
         let job = |point| Job { purpose: Purpose::Measure, point, replicate: block, attempt: 0 };
-        self.queue.extend(order.into_iter().filter(|point| !satisfied[*point]).map(job));
+        self.queue.extend(order.into_iter().filter(|point| satisfied[*point].is_none()).map(job));
         self.block += 1;
         true
     }
@@ -122,14 +122,32 @@ impl<'p> Schedule<'p> {
         let Some(rule) = &self.plan.stop else { return };
         for (values, satisfied) in self.values.iter().zip(&mut self.satisfied) {
             let values: Vec<f64> = values.range(..self.block).map(|(_, value)| *value).collect();
-            if values.len() < rule.at_least as usize {
-                continue;
-            }
-            if let Some(interval) = interval::student(&values, rule.confidence) {
-                let mean = f64::midpoint(interval.low, interval.high).abs();
-                *satisfied |= interval.high - interval.low <= rule.width * mean;
+            if values.len() >= rule.at_least as usize
+                && satisfied.is_none()
+                && is_reached(rule, width(rule, &values))
+            {
+                *satisfied = Some(self.block);
             }
         }
+    }
+
+    /// Points that had all replicates without reaching the stop rule, with the widths they have.
+    pub(crate) fn unreached(&self) -> Vec<(usize, Option<f64>)> {
+        let Some(rule) = &self.plan.stop else { return Vec::new() };
+        let is_full = |point: usize| {
+            (0..self.plan.replicates).all(|replicate| {
+                let key = (Purpose::Measure, point, replicate);
+                self.attempts.get(&key).is_some_and(|attempts| attempts.settled)
+            })
+        };
+        (0..self.points)
+            .filter(|point| self.satisfied[*point].is_none() && is_full(*point))
+            .map(|point| {
+                let values: Vec<f64> = self.values[point].values().copied().collect();
+                (point, width(rule, &values))
+            })
+            .filter(|(_, width)| !is_reached(rule, *width))
+            .collect()
     }
 
     /// Takes note of how a job ended; says whether it will be repeated.
@@ -175,8 +193,12 @@ impl<'p> Schedule<'p> {
     /// How many runs are still to be made: at most, where a stop rule may end points early.
     pub(crate) fn remaining(&self) -> usize {
         let done = self.attempts.values().filter(|attempts| attempts.settled).count();
-        let satisfied = self.satisfied.iter().filter(|done| **done).count();
-        let spared = satisfied * self.plan.replicates.saturating_sub(self.block) as usize;
+        let spared: usize = self
+            .satisfied
+            .iter()
+            .flatten()
+            .map(|block| self.plan.replicates.saturating_sub(*block) as usize)
+            .sum();
         let all = self.points * self.plan.replicates as usize + self.plan.warm_up as usize;
         all.saturating_sub(done + spared)
     }
@@ -195,6 +217,19 @@ impl<'p> Schedule<'p> {
             None => true,
         }
     }
+}
+
+/// Width of the interval that a stop rule is about, as a share of the mean.
+fn width(rule: &StopRule, values: &[f64]) -> Option<f64> {
+    let interval = interval::student(values, rule.confidence)?;
+    let mean = f64::midpoint(interval.low, interval.high).abs();
+    let width = interval.high - interval.low;
+    // What never varies is known, also where it is zero.
+    if width == 0.0 { Some(0.0) } else { Some(width / mean).filter(|width| width.is_finite()) }
+}
+
+fn is_reached(rule: &StopRule, width: Option<f64>) -> bool {
+    width.is_some_and(|width| width <= rule.width)
 }
 
 #[cfg(test)]

@@ -89,6 +89,23 @@ fn two_samples() {
     }
 }
 
+/// Feng and Cliff 2004: samples without overlap, by hand with z = 1.959964.
+#[test]
+fn samples_without_overlap_are_not_certain() {
+    for (count, inner) in
+        [(2, -0.315_2), (3, -0.123_0), (4, 0.020_2), (10, 0.444_9), (100, 0.926_0)]
+    {
+        let a: Vec<f64> = (0..count).map(f64::from).collect();
+        let b: Vec<f64> = (0..count + 5).map(|value| f64::from(value) + 1000.0).collect();
+        let up = compare::cliffs_delta(&a, &b, 0.95).unwrap();
+        let down = compare::cliffs_delta(&b, &a, 0.95).unwrap();
+        assert!((up.size - 1.0).abs() < 1e-12 && (down.size + 1.0).abs() < 1e-12);
+        assert!((up.interval.low - inner).abs() < 1e-4, "{count}: {up:?}");
+        assert!((up.interval.high - 1.0).abs() < 1e-12);
+        assert!((down.interval.high + inner).abs() < 1e-4, "{count}: {down:?}");
+    }
+}
+
 #[test]
 fn correlation() {
     for expected in reference()["kendall"].as_array().unwrap() {

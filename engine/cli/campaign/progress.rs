@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tapestry_campaign::capacity::about;
 use tapestry_campaign::runner::News;
 use tapestry_campaign::store::State;
 
@@ -11,6 +12,8 @@ use crate::summary::count;
 
 /// Without a terminal, a line this often at most.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Runs that do not count and get a line of their own; more are counted.
+const LINES: usize = 20;
 
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -18,6 +21,8 @@ pub(super) struct Progress {
     done: u64,
     said: Instant,
     live: bool,
+    /// Runs that do not count.
+    wrong: usize,
 }
 
 impl Progress {
@@ -33,7 +38,7 @@ impl Progress {
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        Self { bar, quiet, done: 0, said: Instant::now(), live }
+        Self { bar, quiet, done: 0, said: Instant::now(), live, wrong: 0 }
     }
 
     /// Takes note of what happened.
@@ -45,18 +50,31 @@ impl Progress {
                     self.say(&format!("{} done before, {remaining} left", count(*done, "run")));
                 }
             }
-            News::Ended { point, state, reason, again, remaining } => {
+            News::Ended { point, state, reason, again, remaining, left_seconds } => {
                 self.done += 1;
                 let left = *remaining as u64;
                 self.bar.set_length(self.done + left);
                 self.bar.set_position(self.done);
                 if *state != State::Counted {
+                    self.wrong += 1;
+                }
+                if *state != State::Counted && self.wrong <= LINES {
                     let why = reason.map_or(String::new(), |reason| format!(": {reason}"));
                     let again = if *again { "; will be repeated" } else { "" };
                     self.say(&format!("run at {point}: {}{why}{again}", state.as_str()));
+                    if self.wrong == LINES {
+                        self.say("further runs that do not count are counted only; the report lists them");
+                    }
                 } else if !self.live && !self.quiet && (self.said.elapsed() > PAUSE || left == 0) {
                     self.said = Instant::now();
-                    self.say(&format!("{} done, {left} left", count(self.done as usize, "run")));
+                    let time = match left_seconds {
+                        Some(seconds) if left > 0 => format!(", about {}", about(*seconds)),
+                        _ => String::new(),
+                    };
+                    self.say(&format!(
+                        "{} done, {left} left{time}",
+                        count(self.done as usize, "run")
+                    ));
                 }
                 self.bar.set_message((*point).to_owned());
             }
@@ -75,5 +93,8 @@ impl Progress {
 
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
+        if self.wrong > LINES {
+            crate::tell!("{} did not count", count(self.wrong, "run"));
+        }
     }
 }

@@ -54,8 +54,8 @@ pub struct Request {
 pub enum Ending {
     /// By itself; `results.json` tells how.
     Completed,
-    /// It took longer than its time limit and was ended.
-    TimedOut,
+    /// It took longer than its time limit and was ended, during this task if it was in one.
+    TimedOut(Option<String>),
     /// Somebody asked for the end.
     Interrupted,
     /// It left no results; why, as far as it could be seen.
@@ -166,7 +166,7 @@ pub fn simulate(request: &Request, runtime: &tokio::runtime::Runtime) -> Ended {
         }
         Ok(Ok(Ok(results))) => ended(Ending::Completed, Some(results)),
         Ok(Ok(Err(error))) => crashed(error.to_string()),
-        Ok(Err(_)) => ended(Ending::TimedOut, None),
+        Ok(Err(_)) => ended(Ending::TimedOut(task_under_way(&request.directory)), None),
         Err(_) => crashed("the simulation panicked; its message is on standard error".to_owned()),
     }
 }
@@ -201,7 +201,7 @@ pub fn run_process(program: &Path, request: &Request, stop: &AtomicBool) -> Ende
             return Ended { ending: Ending::Crashed(why), results: None, lasted: begun.elapsed() };
         }
     };
-    let (status, asked, said) = attend(&mut child, begun + request.time_limit, stop);
+    let (status, asked, said) = attend(&mut child, begun + request.time_limit, request, stop);
     let results = read_results(&request.directory);
     let ending = match (asked, &results) {
         (Some(ending), _) => ending,
@@ -210,6 +210,22 @@ pub fn run_process(program: &Path, request: &Request, stop: &AtomicBool) -> Ende
         (None, None) => Ending::Crashed(last_words(status, &said)),
     };
     Ended { ending, results, lasted: begun.elapsed() }
+}
+
+/// The task that a run is in, as its events tell.
+fn task_under_way(directory: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(directory.join("events.jsonl")).ok()?;
+    let mut under_way = None;
+    for line in text.lines() {
+        // The last line may be half written.
+        let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        match event["event"].as_str() {
+            Some("task-started") => under_way = event["task"].as_str().map(str::to_owned),
+            Some("task-ended") => under_way = None,
+            _ => {}
+        }
+    }
+    under_way
 }
 
 /// The results that a run directory holds.
@@ -221,6 +237,7 @@ pub fn read_results(directory: &Path) -> Option<Results> {
 fn attend(
     child: &mut Child,
     deadline: Instant,
+    request: &Request,
     stop: &AtomicBool,
 ) -> (Option<ExitStatus>, Option<Ending>, Vec<u8>) {
     let mut said = Vec::new();
@@ -249,10 +266,13 @@ fn attend(
             return (Some(status), asked.map(|(ending, _)| ending), said);
         }
         let now = Instant::now();
-        let reason = if stop.load(Ordering::Relaxed) {
+        let reason = if asked.is_some() {
+            None
+        } else if stop.load(Ordering::Relaxed) {
             Some(Ending::Interrupted)
         } else if now >= deadline {
-            Some(Ending::TimedOut)
+            // Asked now: a run that is ended ends its tasks, too.
+            Some(Ending::TimedOut(task_under_way(&request.directory)))
         } else {
             None
         };

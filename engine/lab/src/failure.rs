@@ -20,9 +20,13 @@ pub fn report(topology: &Topology, time: Time, request: &Request, ended: &Ended)
     let directory = &request.directory;
     let mut out = String::new();
     match &ended.ending {
-        Ending::TimedOut => {
+        Ending::TimedOut(task) => {
             let limit = request.time_limit.as_secs_f64();
-            let _ = writeln!(out, "took longer than {limit} s by the wall clock and was ended");
+            let _ = write!(out, "took longer than {limit} s by the wall clock and was ended");
+            let _ = match task {
+                Some(task) => writeln!(out, " in task {task}"),
+                None => writeln!(out, "; no task was under way"),
+            };
         }
         Ending::Crashed(why) => {
             let _ = writeln!(out, "left no results: {why}");
@@ -31,6 +35,9 @@ pub fn report(topology: &Topology, time: Time, request: &Request, ended: &Ended)
     }
     if let Some(results) = &ended.results {
         of_results(&mut out, topology, results, directory);
+    }
+    if let Ending::TimedOut(Some(task)) = &ended.ending {
+        of_unfinished(&mut out, topology, task, ended.results.as_ref(), directory);
     }
     let captures = directory.join("captures");
     if fs::read_dir(&captures).is_ok_and(|mut files| files.next().is_some()) {
@@ -98,8 +105,46 @@ fn of_expectation(
         None => "does not hold",
     };
     let _ = writeln!(out, "expected  {task}{}: {wrong}", expectation.expression);
-    for name in names(&expectation.expression) {
-        if let Some(metric) = results.metrics.get(name) {
+    values(out, topology, Some(results), &expectation.expression);
+}
+
+/// The task that a run was ended in: its commands, what it was to show, and what it said last.
+fn of_unfinished(
+    out: &mut String,
+    topology: &Topology,
+    name: &str,
+    results: Option<&Results>,
+    directory: &Path,
+) {
+    let Some(task) = topology.tasks.iter().find(|task| task.name == name) else { return };
+    for expectation in &task.expect {
+        let expression = &expectation.expression;
+        let _ = writeln!(out, "expected  task {name}: {expression}: not come to");
+        values(out, topology, results, expression);
+    }
+    let report = results.and_then(|results| results.tasks.iter().find(|task| task.name == name));
+    let mut nodes = BTreeSet::new();
+    for command in &task.commands {
+        let node = topology.nodes.get(command.node).map_or("", |node| node.name.as_str());
+        let text = command.text.lines().next().unwrap_or_default();
+        let _ = writeln!(out, "          node {node} ran `{text}`");
+        let commands = report.map_or(&[][..], |report| &report.commands);
+        if let Some(said) = commands.iter().find(|said| said.name == command.name) {
+            last_lines(out, &format!("task {name}, node {node}, `{}`", command.name), &said.output);
+        }
+        nodes.insert(node);
+    }
+    for node in nodes {
+        let file = directory.join("console").join(format!("{node}.log"));
+        let text = fs::read(&file).unwrap_or_default();
+        last_lines(out, &format!("console of {node}"), &String::from_utf8_lossy(&text));
+    }
+}
+
+/// The value of each name in an expression, as far as it is known.
+fn values(out: &mut String, topology: &Topology, results: Option<&Results>, expression: &str) {
+    for name in names(expression) {
+        if let Some(metric) = results.and_then(|results| results.metrics.get(name)) {
             let value = format!("{} {}", metric.value, metric.unit);
             let _ = writeln!(out, "          {name} = {}", value.trim_end());
         } else if let Some(value) = topology.params.get(name) {

@@ -46,7 +46,12 @@ fn a_changed_plan_is_not_gone_on_with() {
     let store = fs::read(out.join(store::FILE)).unwrap();
     let changed = Campaign::open(prepare(&path).unwrap(), &out, true).unwrap_err();
     assert!(matches!(changed, CampaignError::Changed { .. }), "{changed}");
+    assert!(changed.to_string().starts_with("`factors` of the plan is not what"), "{changed}");
     assert_eq!(fs::read(out.join(store::FILE)).unwrap(), store, "nothing is overwritten");
+    fs::write(&path, PLAN).unwrap();
+    fs::write(place.path().join("net.yaml"), NET.replace("ping -c", "ping -s 9 -c")).unwrap();
+    let changed = Campaign::open(prepare(&path).unwrap(), &out, true).unwrap_err().to_string();
+    assert!(changed.starts_with("the topology ") && changed.contains("net.yaml"), "{changed}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(super) struct Comparison {
     pub(super) at: String,
     /// The level.
     pub(super) level: String,
+    /// Runs at the baseline and at the level.
+    pub(super) counts: (usize, usize),
     pub(super) baseline_mean: f64,
     pub(super) difference: f64,
     /// Of the difference.
@@ -65,6 +67,7 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 metric: metric.clone(),
                 at: describe(&varying),
                 level: settings.get(factor).map(ToString::to_string).unwrap_or_default(),
+                counts: (a.len(), b.len()),
                 baseline_mean,
                 difference: level_mean - baseline_mean,
                 interval,
@@ -77,11 +80,31 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
     }
     correct(found.iter_mut().filter_map(|comparison| comparison.p.as_mut()));
     correct(found.iter_mut().filter_map(|comparison| comparison.welch_p.as_mut()));
-    // The largest effects first; those without spread have none that could be named, but differ.
+    // What is sure leads, then the largest effects; those without spread have none that could be
+    // named, but differ.
     let size = |c: &Comparison| c.delta.map_or(0.0, |delta| delta.size.abs());
     let strength = |c: &Comparison| c.d.map_or(f64::INFINITY, |d| d.size.abs());
-    found.sort_by(|a, b| size(b).total_cmp(&size(a)).then(strength(b).total_cmp(&strength(a))));
+    found.sort_by(|a, b| {
+        let sure = b.is_sure().cmp(&a.is_sure());
+        sure.then(size(b).total_cmp(&size(a))).then(strength(b).total_cmp(&strength(a)))
+    });
     found
+}
+
+/// Below this, nothing can be said of a difference.
+pub(super) const ENOUGH: usize = 3;
+
+impl Comparison {
+    /// Whether there are enough runs to say anything.
+    pub(super) fn has_enough(&self) -> bool {
+        self.counts.0.min(self.counts.1) >= ENOUGH
+    }
+
+    /// Whether the interval of delta excludes that there is no effect.
+    pub(super) fn is_sure(&self) -> bool {
+        let excludes = |delta: Effect| delta.interval.low > 0.0 || delta.interval.high < 0.0;
+        self.has_enough() && self.delta.is_some_and(excludes)
+    }
 }
 
 fn correct<'a>(values: impl Iterator<Item = &'a mut Corrected>) {

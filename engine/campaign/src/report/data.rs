@@ -10,6 +10,7 @@ use tapestry_topologies::plan::{Levels, Plan};
 use super::ReportError;
 use crate::design::{Purpose, Settings, describe};
 use crate::levels::{Dimension, dimension, quantity};
+use crate::standing::{self, Standing};
 use crate::store::{Run, Session, State, Store};
 
 /// A campaign's results.
@@ -27,6 +28,10 @@ pub struct Data {
     pub runs: Vec<Run>,
     /// Metrics of runs that count.
     pub metrics: IndexMap<String, Samples>,
+    /// Metrics that any run produced, whether it counts or not.
+    pub produced: Vec<String>,
+    /// What is still to be made.
+    pub standing: Standing,
     /// Factors that vary, with their levels in the order of the plan.
     pub factors: IndexMap<String, Vec<Value>>,
 }
@@ -64,7 +69,8 @@ impl Data {
         name: &str,
     ) -> Result<Self, ReportError> {
         let (points, runs) = (store.points()?, store.runs()?);
-        if !runs.iter().any(Run::counts) {
+        let any_counts = runs.iter().any(Run::counts);
+        if !runs.iter().any(|run| run.job.purpose == Purpose::Measure) {
             return Err(ReportError::NoRuns { path: directory.to_owned() });
         }
         let counted: BTreeMap<i64, usize> = runs
@@ -74,7 +80,9 @@ impl Data {
             .map(|(at, run)| (run.id, at))
             .collect();
         let mut metrics = IndexMap::new();
+        let mut produced = Vec::new();
         for (name, metric) in store.metrics()? {
+            produced.push(name.clone());
             let mut samples = Samples {
                 unit: metric.unit,
                 points: vec![Vec::new(); points.len()],
@@ -94,7 +102,7 @@ impl Data {
         let wanted = &plan.report.metrics;
         let named =
             wanted.iter().chain(plan.report.x.iter().filter(|x| !plan.factors.contains_key(*x)));
-        for metric in named {
+        for metric in named.filter(|_| any_counts) {
             if !metrics.contains_key(metric) {
                 let known = metrics.keys().cloned().collect();
                 return Err(ReportError::NoMetric { metric: metric.clone(), known });
@@ -126,6 +134,8 @@ impl Data {
             sessions: store.sessions()?,
             runs,
             metrics,
+            produced,
+            standing: standing::of(store, &store.plan()?)?,
             factors,
         })
     }

@@ -2,7 +2,7 @@
 
 use tapestry_topologies::plan::{Design, Time};
 
-use super::analysis::{Comparison, Corrected, comparisons, trends};
+use super::analysis::{Comparison, Corrected, ENOUGH, comparisons, trends};
 use super::data::{Data, Samples};
 use super::document::{Block, Document};
 use super::figures::Figure;
@@ -28,7 +28,9 @@ pub(super) fn document<'a>(data: &Data, figures: &'a [Figure]) -> Document<'a> {
         blocks.push(Block::Heading("Figures".to_owned()));
         blocks.extend(figures.iter().map(Block::Figure));
     }
-    metrics(data, &mut blocks);
+    if data.count(State::Counted) > 0 {
+        metrics(data, &mut blocks);
+    }
     trouble(data, &mut blocks);
     origin(data, &mut blocks);
     Document { title: data.plan.name.clone(), blocks }
@@ -51,20 +53,43 @@ fn counts(data: &Data, blocks: &mut Vec<Block<'_>>) {
         Time::Virtual => "virtual time",
     };
     blocks.push(Block::Paragraph(format!(
-        "{} points ({design}), at most {} replicates each, in {time}. {counted} runs count ({} valid, {} \
-         degraded); the others enter no figure below.",
-        data.points.len(),
-        plan.replicates,
+        "{} ({design}), at most {} each, in {time}. {} ({} valid, {} degraded); the others \
+         enter no figure below.",
+        count(data.points.len(), "point"),
+        count(plan.replicates as usize, "replicate"),
+        if counted == 1 { "1 run counts".to_owned() } else { format!("{counted} runs count") },
         verdicts("valid"),
         verdicts("degraded"),
     )));
+    if data.standing.remaining > 0 {
+        blocks.push(Block::Paragraph(format!(
+            "The campaign is not complete: {} of the {} planned {} still to be made.",
+            data.standing.remaining,
+            data.points.len() * plan.replicates as usize,
+            if data.standing.remaining == 1 { "is" } else { "are" },
+        )));
+    }
+    if let Some(words) = data.standing.unreached_words(plan, &data.points) {
+        let mut words = words;
+        words.replace_range(..1, "T");
+        blocks.push(Block::Paragraph(format!("{words}.")));
+    }
+    if counted == 0 {
+        let wanted = if plan.report.metrics.is_empty() {
+            data.produced.join(", ")
+        } else {
+            plan.report.metrics.join(", ")
+        };
+        let of = if wanted.is_empty() { String::new() } else { format!(" of {wanted}") };
+        blocks.push(Block::Paragraph(format!("No run counts, so nothing{of} can be shown.")));
+    }
     let warm_up = data.runs.iter().filter(|run| run.job.purpose == Purpose::WarmUp).count();
     let mut rows: Vec<Vec<String>> = State::ALL
         .into_iter()
         .map(|state| (state, data.count(state)))
-        .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| {
-            vec![state.as_str().to_owned(), count.to_string(), meaning(state).to_owned()]
+        .filter(|(_, runs)| *runs > 0)
+        .map(|(state, runs)| {
+            vec![state.as_str().to_owned(), runs.to_string(), meaning(state).to_owned()]
         })
         .collect();
     if warm_up > 0 {
@@ -72,11 +97,19 @@ fn counts(data: &Data, blocks: &mut Vec<Block<'_>>) {
     }
     let unmet = data.runs.iter().filter(|run| run.counts() && run.outcome == "failed").count();
     if unmet > 0 {
-        let meaning = "of the counted ones: an expectation does not hold";
-        rows.push(vec!["failed expectation".to_owned(), unmet.to_string(), meaning.to_owned()]);
+        let each = crate::runner::unmet(data.runs.iter());
+        let each: Vec<String> =
+            each.iter().map(|(what, runs)| format!("{what} ({runs})")).collect();
+        let meaning = format!("of the counted ones: does not hold: {}", each.join("; "));
+        rows.push(vec!["failed expectation".to_owned(), unmet.to_string(), meaning]);
     }
     let headers = ["runs", "count", ""].map(str::to_owned).to_vec();
     blocks.push(Block::Table { headers, rows });
+}
+
+/// `1 run`, `2 runs`.
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 fn meaning(state: State) -> &'static str {
@@ -100,8 +133,9 @@ fn effects(data: &Data, blocks: &mut Vec<Block<'_>>) {
     let percent = number(data.plan.report.confidence * 100.0, 3);
     blocks.push(Block::Paragraph(format!(
         "Difference of means with its {percent} % interval (Welch); Cliff's delta, from −1 to 1 (0.147 \
-         small, 0.33 medium, 0.474 large); Cohen's d (0.2 small, 0.5 medium, 0.8 large). The largest \
-         effects come first. q is the p-value of Mann–Whitney's test corrected by Benjamini and \
+         small, 0.33 medium, 0.474 large); Cohen's d (0.2 small, 0.5 medium, 0.8 large); n, runs at \
+         the baseline and at the level, of which fewer than {ENOUGH} are too few for either. First come \
+         rows whose interval of delta excludes 0, the largest effects first. q is the p-value of Mann–Whitney's test corrected by Benjamini and \
          Hochberg, p by Holm, both over all {} comparisons; a small one says that there is a \
          difference, not that it matters.",
         found.len()
@@ -110,6 +144,7 @@ fn effects(data: &Data, blocks: &mut Vec<Block<'_>>) {
         "metric",
         "at",
         factor,
+        "n",
         "baseline",
         "difference",
         "interval",
@@ -127,6 +162,9 @@ fn effects(data: &Data, blocks: &mut Vec<Block<'_>>) {
 fn comparison_row(data: &Data, c: &Comparison) -> Vec<String> {
     let unit = data.metrics.get(&c.metric).map_or("", |samples| samples.unit.as_str());
     let effect = |effect: Option<Effect>| {
+        if !c.has_enough() {
+            return "n too small".to_owned();
+        }
         effect.map_or_else(dash, |e| format!("{} {}", number(e.size, 3), range(Some(e.interval))))
     };
     let p = |p: Option<Corrected>, key: fn(Corrected) -> f64| {
@@ -141,6 +179,7 @@ fn comparison_row(data: &Data, c: &Comparison) -> Vec<String> {
         c.metric.clone(),
         c.at.clone(),
         c.level.clone(),
+        format!("{}, {}", c.counts.0, c.counts.1),
         format!("{} {unit}", number(c.baseline_mean, 4)).trim_end().to_owned(),
         format!("{}{share}", signed(c.difference)),
         range(c.interval),

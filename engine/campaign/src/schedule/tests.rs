@@ -115,6 +115,12 @@ fn a_point_ends_when_its_interval_is_narrow() {
     // By hand: s = 4.1 or so, 2 t s / sqrt(n) <= 5 needs some 13 runs.
     assert!((10..=18).contains(&count(1)), "{}", count(1));
     assert_eq!(count(2), 50);
+    assert!(schedule.is_done());
+    assert_eq!(schedule.remaining(), 0, "what was spared is not to be made");
+    let unreached = schedule.unreached();
+    assert!(unreached.len() == 1 && unreached[0].0 == 2, "{unreached:?}");
+    // s = 90.9, 2 t s / sqrt(50) = 51.7, mean 100.
+    assert!((unreached[0].1.unwrap() - 0.517).abs() < 0.005, "{unreached:?}");
 }
 
 #[test]

@@ -24,9 +24,10 @@ use tapestry_topologies::plan::Plan;
 use crate::design::Settings;
 use crate::levels::quantity;
 
-pub(crate) use read::Table;
+pub(crate) use read::{Kind, Table};
 pub use read::{Metric, Run, Session};
 pub use record::{Record, State};
+pub(crate) use record::{UNMET, wrong};
 
 /// The file in the campaign directory.
 pub const FILE: &str = "campaign.sqlite";
@@ -113,6 +114,8 @@ fn error(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
+        // The files of WAL are mapped and resized; where that fails SQLite speaks of the disk only.
+        Some(ErrorCode::SystemIoFailure) if disk_is_full(&path) => StoreError::Full { path },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             StoreError::Corrupt { path, reason: source.to_string() }
         }
@@ -274,6 +277,16 @@ impl Store {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|source| error(&self.path, source))
     }
+}
+
+/// Below this a run cannot even write its results.
+const LEAST_FREE: u64 = 1 << 20;
+
+/// Whether the disk is full that a file or directory is on, which may not even have been made.
+pub(crate) fn disk_is_full(path: &Path) -> bool {
+    path.ancestors()
+        .find_map(|path| nix::sys::statvfs::statvfs(path).ok())
+        .is_some_and(|fs| fs.blocks_available() * fs.fragment_size() <= LEAST_FREE)
 }
 
 /// The file in a campaign directory.

@@ -163,17 +163,28 @@ impl Store {
         )
     }
 
-    /// Rows of any query over the store, for exports: names of the columns, and values.
-    pub(crate) fn table(&self, query: &str) -> Result<Table, StoreError> {
+    /// A whole table, for exports. The kinds of its columns are those of the layout.
+    pub(crate) fn table(&self, name: &str, order: &str) -> Result<Table, StoreError> {
         let wrong = |source| error(&self.path, source);
-        let mut statement = self.connection.prepare(query).map_err(wrong)?;
-        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let (columns, kinds): (Vec<String>, Vec<Kind>) = self
+            .all_with("SELECT name, type FROM pragma_table_info(?1)", &[&name], |row| {
+                let kind = match row.get_ref(1)?.as_str()? {
+                    "INTEGER" => Kind::Integer,
+                    "REAL" => Kind::Real,
+                    _ => Kind::Text,
+                };
+                Ok((row.get(0)?, kind))
+            })?
+            .into_iter()
+            .unzip();
+        let query = format!("SELECT * FROM {name} ORDER BY {order}");
+        let mut statement = self.connection.prepare(&query).map_err(wrong)?;
         let count = columns.len();
         let rows = statement
             .query_map([], |row| (0..count).map(|at| row.get(at)).collect())
             .and_then(Iterator::collect)
             .map_err(wrong)?;
-        Ok(Table { columns, rows })
+        Ok(Table { columns, kinds, rows })
     }
 
     fn one(&self, query: &str) -> Result<String, StoreError> {
@@ -211,10 +222,19 @@ impl Store {
     }
 }
 
-/// Rows of a query.
+/// What a column holds; each kind can hold what the ones before it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Integer,
+    Real,
+    Text,
+}
+
+/// A table with all its rows.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) columns: Vec<String>,
+    pub(crate) kinds: Vec<Kind>,
     pub(crate) rows: Vec<Vec<rusqlite::types::Value>>,
 }
 

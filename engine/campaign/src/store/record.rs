@@ -35,7 +35,7 @@ impl State {
     pub fn of(ended: &Ended) -> Option<Self> {
         match (&ended.ending, &ended.results) {
             (Ending::Interrupted, _) => None,
-            (Ending::TimedOut, _) => Some(Self::TimedOut),
+            (Ending::TimedOut(_), _) => Some(Self::TimedOut),
             (Ending::Crashed(_), _) | (Ending::Completed, None) => Some(Self::Crashed),
             (Ending::Completed, Some(results)) => Some(match results.verdict.state {
                 Trust::Invalid => Self::Invalid,
@@ -98,10 +98,7 @@ impl Store {
 
     fn write(&mut self, record: &Record<'_>) -> rusqlite::Result<()> {
         let results = record.ended.results.as_ref();
-        let mut errors = results.map(|results| results.errors.clone()).unwrap_or_default();
-        if let Ending::Crashed(why) = &record.ended.ending {
-            errors.push(why.clone());
-        }
+        let errors = wrong(record.ended);
         let word = |value: Option<Value>| value.and_then(|v| v.as_str().map(str::to_owned));
         let transaction = self.connection.transaction()?;
         transaction
@@ -168,6 +165,34 @@ impl Store {
         transaction.commit()
     }
 }
+
+/// All that went wrong in a run, what ended it first.
+pub(crate) fn wrong(ended: &Ended) -> Vec<String> {
+    let mut errors = Vec::new();
+    match &ended.ending {
+        Ending::Crashed(why) => errors.push(why.clone()),
+        Ending::TimedOut(task) => {
+            let lasted = ended.lasted.as_secs_f64();
+            errors.push(match task {
+                Some(task) => {
+                    format!("in task {task} when the time limit ended it, after {lasted:.1} s")
+                }
+                None => format!("in no task when the time limit ended it, after {lasted:.1} s"),
+            });
+        }
+        Ending::Completed | Ending::Interrupted => {}
+    }
+    let Some(results) = &ended.results else { return errors };
+    errors.extend(results.errors.iter().cloned());
+    for expectation in results.expectations.iter().filter(|it| it.holds != Some(true)) {
+        let task = expectation.task.as_ref().map_or(String::new(), |task| format!("task {task}: "));
+        errors.push(format!("{UNMET}{task}{}", expectation.expression));
+    }
+    errors
+}
+
+/// How the words about an expectation that does not hold begin.
+pub(crate) const UNMET: &str = "expected ";
 
 /// A task's commands without what they printed.
 fn commands(report: &TaskReport) -> String {

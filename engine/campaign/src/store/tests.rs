@@ -69,14 +69,18 @@ fn what_is_written_is_read() {
     let metrics = store.metrics().unwrap();
     assert_eq!(metrics["rtt"], Metric { unit: "ms".to_owned(), values: vec![(1, 1.5)] });
     assert_eq!(store.values("rtt").unwrap(), [(1, 0, 1.5)]);
-    let tasks = store.table("SELECT name, start_skew_ns, commands FROM tasks").unwrap();
-    assert_eq!(tasks.columns, ["name", "start_skew_ns", "commands"]);
+    let tasks = store.table("tasks", "run, place").unwrap();
+    assert!(tasks.columns.starts_with(&["run".to_owned(), "place".to_owned(), "name".to_owned()]));
     assert!(
         format!("{:?}", tasks.rows).contains("status")
             && !format!("{:?}", tasks.rows).contains("long")
     );
-    let links = store.table("SELECT link, endpoint, counters ->> 'backlog' FROM link_counters");
-    assert!(format!("{:?}", links.unwrap().rows).contains("a:eth0"));
+    let links = store.table("link_counters", "run, link, endpoint").unwrap();
+    assert!(format!("{:?}", links.rows).contains("a:eth0"));
+    assert_eq!(
+        (tasks.kinds[0], tasks.kinds[2], tasks.kinds[4]),
+        (Kind::Integer, Kind::Text, Kind::Real)
+    );
 }
 
 #[test]
@@ -107,6 +111,14 @@ fn a_run_that_does_not_count_is_in_no_mean() {
     let states: Vec<State> = store.runs().unwrap().iter().map(|run| run.state).collect();
     assert_eq!(states, [State::Invalid, State::Crashed]);
     assert_eq!(store.runs().unwrap()[1].errors, ["signal 9"]);
+    let late = Ended {
+        ending: Ending::TimedOut(Some("load".to_owned())),
+        results: None,
+        lasted: Duration::from_secs(4),
+    };
+    record(&mut store, 2, &late).unwrap();
+    let errors = store.runs().unwrap().remove(2).errors;
+    assert_eq!(errors, ["in task load when the time limit ended it, after 4.0 s"]);
     assert!(store.values("rtt").unwrap().is_empty());
     assert_eq!(store.metrics().unwrap()["rtt"].values.len(), 1, "but it is kept");
     let interrupted = Ended { ending: Ending::Interrupted, ..ended() };

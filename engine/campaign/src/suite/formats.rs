@@ -26,7 +26,8 @@ pub fn junit(name: &str, tested: &[Tested]) -> Result<String, quick_junit::Seria
         let mut case = TestCase::new(test.name.clone(), status);
         case.set_classname(name).set_time(Duration::from_secs_f64(test.seconds.max(0.0)));
         for (metric, value, unit) in &test.metrics {
-            case.add_property((format!("{metric} ({unit})"), value.to_string()));
+            let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+            case.add_property((format!("{metric}{unit}"), value.to_string()));
         }
         suite.add_test_case(case);
     }
@@ -41,20 +42,28 @@ pub fn tap(tested: &[Tested]) -> String {
     for (number, test) in (1..).zip(tested) {
         // `#` would begin a directive.
         let name = test.name.replace('#', "_");
-        let (word, directive) = match test.outcome {
-            Shown::Passed => ("ok", ""),
-            Shown::Failed => ("not ok", ""),
-            Shown::Inconclusive => ("not ok", " # TODO inconclusive: the run cannot be trusted"),
-            Shown::NotRun => ("ok", " # SKIP not run"),
+        // `# TODO` and `# SKIP` would count as passed.
+        let word = match test.outcome {
+            Shown::Passed => "ok",
+            Shown::Failed | Shown::Inconclusive => "not ok",
+            Shown::NotRun => continue,
         };
-        let _ = writeln!(out, "{word} {number} - {name}{directive}");
+        let _ = writeln!(out, "{word} {number} - {name}");
+        if test.outcome == Shown::Inconclusive {
+            out.push_str("# inconclusive: the run cannot be trusted\n");
+        }
         if !test.report.is_empty() {
-            out.push_str("  ---\n  message: |\n");
+            let severity =
+                if test.outcome == Shown::Inconclusive { "inconclusive" } else { "fail" };
+            let _ = write!(out, "  ---\n  severity: {severity}\n  message: |\n");
             for line in test.report.lines() {
                 let _ = writeln!(out, "    {line}");
             }
             out.push_str("  ...\n");
         }
+    }
+    if tested.iter().any(|test| test.outcome == Shown::NotRun) {
+        out.push_str("Bail out! The suite was ended before all scenarios had run\n");
     }
     out
 }

@@ -117,6 +117,82 @@ fn a_suite_that_is_ended_leaves_out_the_rest() {
     let tested = run(&scenarios, &settings(place.path()), &AtomicBool::new(true), &|_| {});
     assert_eq!(tested[0].outcome, Shown::NotRun);
     assert_eq!(exit_status(&tested), 130);
+    let tap = formats::tap(&tested);
+    assert!(tap.contains("1..1\nBail out!"), "a suite that was ended does not pass: {tap}");
+}
+
+/// `prove` counts `not ok # TODO` and `# SKIP` as passed.
+#[test]
+fn what_is_inconclusive_passes_in_no_format() {
+    let tested = [Tested {
+        name: "late".to_owned(),
+        file: PathBuf::from("late.yaml"),
+        outcome: Shown::Inconclusive,
+        attempts: 3,
+        seconds: 1.0,
+        metrics: vec![
+            ("sent".to_owned(), 3.0, String::new()),
+            ("rtt".to_owned(), 2.0, "ms".to_owned()),
+        ],
+        report: "verdict   invalid: late\n".to_owned(),
+        directory: None,
+    }];
+    let tap = formats::tap(&tested);
+    assert!(tap.contains("\nnot ok 1 - late\n") && !tap.contains("# TODO"), "{tap}");
+    assert!(tap.contains("verdict   invalid: late") && tap.contains("inconclusive"), "{tap}");
+    let junit = formats::junit("suite", &tested).expect("XML");
+    assert!(junit.contains("errors=\"1\"") && junit.contains("failures=\"0\""), "{junit}");
+    assert!(junit.contains("name=\"sent\"") && junit.contains("name=\"rtt (ms)\""), "{junit}");
+}
+
+/// The whole report, also of a run that came to no results.
+#[test]
+fn a_scenario_that_takes_too_long_says_where_it_was() {
+    let slow = PASSES.replace("ping -c 3 b", "ping -c 1000000000 -i 0.001 b");
+    assert_ne!(slow, PASSES);
+    let place = place(&[("slow.yaml", &slow)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    let settings = Settings { time_limit: Duration::from_millis(300), ..settings(place.path()) };
+    let tested = run(&scenarios, &settings, &AtomicBool::new(false), &|_| {});
+    assert_eq!(tested[0].outcome, Shown::Failed);
+    for part in ["ended in task ping", "expected  task ping: ", "ran `ping -c 1000000000"] {
+        assert!(tested[0].report.contains(part), "no {part} in {}", tested[0].report);
+    }
+}
+
+/// The shipped scenarios fail when what they claim is not so.
+#[test]
+fn regression_scenarios_can_fail() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topologies/regression");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let test = |file: &Path, sets: &[(&str, &str)]| {
+        let sets: Vec<_> = sets.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let scenarios = find(file, &[], &sets).expect("a scenario");
+        let settings = Settings { sets, ..settings(scratch.path()) };
+        let tested = run(&scenarios, &settings, &AtomicBool::new(false), &|_| {});
+        (tested[0].outcome, tested[0].report.clone())
+    };
+    let lossy = shipped.join("tcp-lossy-simulated.yaml");
+    assert_eq!(test(&lossy, &[]).0, Shown::Passed);
+    for loss in ["0", "0.1", "0.2", "3"] {
+        let (outcome, report) = test(&lossy, &[("link_loss_percent", loss)]);
+        assert!(outcome == Shown::Failed && report.contains("throughput = "), "{loss} %: {report}");
+    }
+    // The loop without what cuts it.
+    let parts = scratch.path().join("_parts");
+    fs::create_dir(&parts).expect("a directory");
+    let part = fs::read_to_string(shipped.join("_parts/bridge-loop.yaml")).expect("a part");
+    let (before, rest) = part.split_once("events:\n").expect("events");
+    let (_, after) = rest.split_once("\n\n").expect("what follows them");
+    fs::write(parts.join("bridge-loop.yaml"), format!("{before}{after}")).expect("a file");
+    let name = "spanning-tree-simulated.yaml";
+    fs::copy(shipped.join(name), scratch.path().join(name)).expect("a file");
+    assert_eq!(test(&shipped.join(name), &[]).0, Shown::Passed);
+    let (outcome, report) = test(&scratch.path().join(name), &[]);
+    assert_eq!(outcome, Shown::Failed);
+    for part in ["outage > 0", "detour_rtt >= 20"] {
+        assert!(report.contains(part), "no {part} in {report}");
+    }
 }
 
 #[test]
