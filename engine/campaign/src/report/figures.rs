@@ -120,7 +120,9 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let name =
             level.zip(series).map_or(String::new(), |(level, series)| format!("{series} {level}"));
-        Line { name, points }
+        // Points of a sample of the whole space are no steps of one line.
+        let is_joined = !matches!(data.plan.design, Design::LatinHypercube(_));
+        Line { name, is_joined, points }
     };
     let lines: Vec<Line> =
         levels.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
@@ -204,11 +206,11 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         .collect();
     let names =
         |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
-    let title = format!("{name} by {across} and {up}");
+    let title = format!("{} by {across} and {up}", with_unit(name, &samples.unit));
     let caption =
         format!("Mean of {name} at each {across} and {up}.{}", pooled(data, &[across, up]));
     let words = Words { title: &title, x: across, y: up };
-    let drawn = plot::heat(words, &names(across), &names(up), &cells);
+    let drawn = plot::heat(words, &samples.unit, &names(across), &names(up), &cells);
     Some(("heat", title, caption, drawn))
 }
 
@@ -229,7 +231,8 @@ fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
          host's, not the network's.",
         tapestry_lab::rundir::rfc3339(begun)
     );
-    let words = Words { title: &title, x: "s", y: &with_unit(name, &samples.unit) };
+    let words =
+        Words { title: &title, x: "time since the start, s", y: &with_unit(name, &samples.unit) };
     let drawn = plot::course(words, &values);
     Some(("time", title, caption, drawn))
 }

@@ -48,6 +48,8 @@ pub(super) struct Words<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     pub(super) name: String,
+    /// Whether points next to each other are connected; else nothing is said of what lies between.
+    pub(super) is_joined: bool,
     pub(super) points: Vec<(f64, f64, f64, f64)>,
 }
 
@@ -87,6 +89,23 @@ impl Axis {
     fn label(&self, place: f64) -> String {
         short(if self.log { 10_f64.powf(place) } else { place })
     }
+
+    /// Values with a mark on a logarithmic axis: the ones that were measured if they are few, else 1, 2
+    /// and 5 of each decade, or the decades alone.
+    fn marks(&self, measured: &[f64]) -> Vec<f64> {
+        const FEW: usize = 10;
+        let mut values = measured.to_vec();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        if values.len() <= FEW {
+            return values;
+        }
+        let parts: &[f64] = if self.high - self.low > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        (self.low.floor() as i32..=self.high.ceil() as i32)
+            .flat_map(|decade| parts.iter().map(move |part| part * 10_f64.powi(decade)))
+            .filter(|value| (self.low..=self.high).contains(&value.log10()))
+            .collect()
+    }
 }
 
 /// A number for an axis: `40k`, `0.25`, `1.5M`.
@@ -95,7 +114,9 @@ pub(super) fn short(value: f64) -> String {
         v if v >= 1e9 => (value / 1e9, "G"),
         v if v >= 1e6 => (value / 1e6, "M"),
         v if v >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
+        v if v >= 1e-3 || v == 0.0 => (value, ""),
+        v if v >= 1e-6 => (value * 1e6, "µ"),
+        _ => (value * 1e9, "n"),
     };
     format!("{}{suffix}", super::text::number(scaled, 3))
 }
@@ -120,14 +141,23 @@ pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
     let x = Axis::over(&points().map(|p| p.0).collect::<Vec<_>>(), true);
     let ends: Vec<f64> = points().flat_map(|p| [p.1, p.2, p.3]).collect();
     let y = Axis::over(&ends, false).with_zero();
+    let right = if lines.len() > 1 { legend_width(lines) } else { 0 };
     draw(|area| {
-        let mut chart = chart(area, words.title, (LINE, NUMBERS), x.low..x.high, y.low..y.high)?;
-        mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+        let labels = (LINE, NUMBERS, right);
+        let mut chart = chart(area, words.title, labels, x.low..x.high, y.low..y.high)?;
+        if x.log {
+            let none = |_: &f64| String::new();
+            mesh(&mut chart, words, &none, &|at| y.label(*at))?;
+            let measured: Vec<f64> = points().map(|p| p.0).collect();
+            marks(area, &mut chart, x, &x.marks(&measured), (y.low, y.high))?;
+        } else {
+            mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+        }
         for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
             let color = *color;
             let band = line.points.iter().map(|p| (x.place(p.0), p.2));
             let back = line.points.iter().rev().map(|p| (x.place(p.0), p.3));
-            if line.points.len() > 1 {
+            if line.points.len() > 1 && line.is_joined {
                 let outline: Vec<(f64, f64)> = band.chain(back).collect();
                 chart.draw_series(std::iter::once(Polygon::new(
                     outline,
@@ -139,16 +169,13 @@ pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
                 PathElement::new(vec![(at, p.2), (at, p.3)], color.stroke_width(1))
             }))?;
             let middle = line.points.iter().map(|p| (x.place(p.0), p.1));
-            chart
-                .draw_series(LineSeries::new(middle.clone(), color.stroke_width(2)))?
-                .label(line.name.as_str())
-                .legend(move |(x, y)| {
-                    PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(3))
-                });
+            if line.is_joined {
+                chart.draw_series(LineSeries::new(middle.clone(), color.stroke_width(2)))?;
+            }
             chart.draw_series(middle.map(|at| Circle::new(at, 3, color.filled())))?;
         }
         if lines.len() > 1 {
-            legend(&mut chart)?;
+            legend(area, lines, right)?;
         }
         Ok(())
     })
@@ -169,7 +196,7 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
         let mut chart = chart(
             area,
             words.title,
-            (if upright { 130 } else { LINE }, NUMBERS),
+            (if upright { 130 } else { LINE }, NUMBERS, 0),
             0.0..count,
             y.low..y.high,
         )?;
@@ -224,6 +251,7 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
 /// Cells of two factors; `cells[row][column]`, rows from below.
 pub(super) fn heat(
     words: Words<'_>,
+    unit: &str,
     columns: &[String],
     rows: &[String],
     cells: &[Vec<Option<f64>>],
@@ -243,13 +271,16 @@ pub(super) fn heat(
         let mut chart = chart(
             area,
             words.title,
-            (LINE, 110),
+            (LINE, 110, SCALE),
             0.0..columns.len().max(1) as f64,
             0.0..rows.len().max(1) as f64,
         )?;
         let none = |_: &f64| String::new();
         mesh(&mut chart, words, &none, &none)?;
-        let many = columns.len() > 14 || rows.len() > 20;
+        // Numbers stand in cells that have room for them; the scale is there for the others.
+        let width = f64::from(SIZE.0 - 110 - SCALE - 28) / columns.len().max(1) as f64;
+        let longest = all.iter().map(|value| short(*value).chars().count()).max().unwrap_or(0);
+        let many = longest as f64 * LETTER + 6.0 > width || rows.len() > 20;
         for (row, values) in cells.iter().enumerate() {
             for (column, value) in values.iter().enumerate() {
                 let Some(value) = value else { continue };
@@ -263,6 +294,9 @@ pub(super) fn heat(
                     chart.draw_series([Text::new(short(*value), at, style)])?;
                 }
             }
+        }
+        if low <= high {
+            scale(area, unit, (low, high), &color)?;
         }
         let every = |count: usize, most: usize| count.div_ceil(most).max(1);
         for (at, name) in columns.iter().enumerate().step_by(every(columns.len(), 16)) {
@@ -297,12 +331,12 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
             (part[part.len() / 2].0, at(0.5), at(0.05), at(0.95))
         };
         let points = values.chunks(size).map(bin).collect();
-        return xy(words, &[Line { name: String::new(), points }]);
+        return xy(words, &[Line { name: String::new(), is_joined: true, points }]);
     }
     let (at, of): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
     let (x, y) = (Axis::over(&at, false), Axis::over(&of, false));
     draw(|area| {
-        let mut chart = chart(area, words.title, (LINE, NUMBERS), x.low..x.high, y.low..y.high)?;
+        let mut chart = chart(area, words.title, (LINE, NUMBERS, 0), x.low..x.high, y.low..y.high)?;
         mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
         chart
             .draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
@@ -318,16 +352,22 @@ const LINE: u32 = 44;
 /// Room for numbers beside an axis.
 const NUMBERS: u32 = 74;
 
-/// A chart with its title; `labels` is the room below and on the left.
+/// Room for the scale of colours.
+const SCALE: u32 = 90;
+/// Estimated width of a letter of a label.
+const LETTER: f64 = 7.0;
+
+/// A chart with its title; `labels` is the room below, on the left and on the right.
 fn chart<'a, 'b>(
     area: &'a Area<'b>,
     title: &str,
-    labels: (u32, u32),
+    labels: (u32, u32, u32),
     x: Range<f64>,
     y: Range<f64>,
 ) -> Result<Chart<'a, 'b>, Failure> {
     let chart = ChartBuilder::on(area)
         .margin(14)
+        .margin_right(14 + labels.2)
         .caption(title, (FONT, 18))
         .x_label_area_size(labels.0)
         .y_label_area_size(labels.1)
@@ -363,13 +403,71 @@ fn mesh(
     Ok(())
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), Failure> {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font((FONT, 12))
-        .draw()?;
+/// Marks of a logarithmic x axis, each with its number where there is room.
+fn marks(
+    area: &Area<'_>,
+    chart: &mut Chart<'_, '_>,
+    x: Axis,
+    values: &[f64],
+    (low, high): (f64, f64),
+) -> Result<(), Failure> {
+    let mut free = f64::NEG_INFINITY;
+    for value in values {
+        let at = x.place(*value);
+        chart.draw_series([PathElement::new(vec![(at, low), (at, high)], BLACK.mix(0.12))])?;
+        let label = short(*value);
+        let half = label.chars().count() as f64 * LETTER / 2.0;
+        let (place, bottom) = chart.backend_coord(&(at, low));
+        if f64::from(place) - half > free {
+            free = f64::from(place) + half;
+            let style = (FONT, 12).into_font().color(&BLACK).pos(TOP);
+            area.draw(&Text::new(label, (place, bottom + 6), style))?;
+        }
+    }
+    Ok(())
+}
+
+/// Room that the names of lines need.
+fn legend_width(lines: &[Line]) -> u32 {
+    let longest = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
+    ((longest as f64 * LETTER) as u32 + 36).min(SIZE.0 / 3)
+}
+
+/// The names of lines, beside the chart.
+fn legend(area: &Area<'_>, lines: &[Line], width: u32) -> Result<(), Failure> {
+    let left = (SIZE.0 - width).cast_signed();
+    for (at, (line, color)) in (0..).zip(lines.iter().zip(COLORS.iter().cycle())) {
+        let y = 60 + 20 * at;
+        area.draw(&PathElement::new(vec![(left, y), (left + 16, y)], color.stroke_width(3)))?;
+        let style = (FONT, 12).into_font().color(&BLACK).pos(LEFT);
+        area.draw(&Text::new(line.name.clone(), (left + 22, y), style))?;
+    }
+    Ok(())
+}
+
+/// What the colours mean, beside the chart.
+fn scale(
+    area: &Area<'_>,
+    unit: &str,
+    (low, high): (f64, f64),
+    color: &dyn Fn(f64) -> RGBColor,
+) -> Result<(), Failure> {
+    const STEPS: i32 = 50;
+    const HEIGHT: i32 = 5;
+    let (left, bottom) = ((SIZE.0 - SCALE).cast_signed(), 70 + STEPS * HEIGHT);
+    for step in 0..STEPS {
+        let value = low + (high - low) * f64::from(step) / f64::from(STEPS - 1);
+        let corner = (left, bottom - (step + 1) * HEIGHT);
+        let opposite = (left + 16, bottom - step * HEIGHT);
+        area.draw(&Rectangle::new([corner, opposite], color(value).filled()))?;
+    }
+    let style = |at: Pos| (FONT, 12).into_font().color(&BLACK).pos(at);
+    let shares: &[f64] = if high > low { &[0.0, 0.5, 1.0] } else { &[0.5] };
+    for share in shares {
+        let y = bottom - (f64::from(STEPS * HEIGHT) * share) as i32;
+        let value = low + (high - low) * share;
+        area.draw(&Text::new(short(value), (left + 22, y), style(LEFT)))?;
+    }
+    area.draw(&Text::new(unit.to_owned(), (left, 52), style(LEFT)))?;
     Ok(())
 }

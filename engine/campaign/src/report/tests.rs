@@ -14,17 +14,25 @@ fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {
     plan.replicates = replicates;
     plan.description = "Words <with> & a \"sting\" | in them".to_owned();
     let points = design::points(&plan).unwrap();
-    let mut store = Store::create(directory, &plan, "digest", &points, "now").unwrap();
+    let store = made_up(directory, &plan, &|point, replicate| {
+        // The fractional parts of multiples of the golden ratio: spread, and the same each time.
+        let noise = (f64::from(replicate) * 0.618_034 + point as f64 * 0.414).fract();
+        points[point]["a"].as_f64().unwrap() + noise
+    });
+    (store, plan)
+}
+
+/// All runs of a plan, with an `rtt` that is made up for each point and replicate.
+fn made_up(directory: &Path, plan: &Plan, rtt: &dyn Fn(usize, u32) -> f64) -> Store {
+    let points = design::points(plan).unwrap();
+    let mut store = Store::create(directory, plan, "digest", &points, "now").unwrap();
     let session = store.begin_session("2026-01-01T00:00:00Z", &["t".to_owned()], 1).unwrap();
-    for replicate in 0..replicates {
-        for (point, settings) in points.iter().enumerate() {
-            let a = settings["a"].as_f64().unwrap();
-            // The fractional parts of multiples of the golden ratio: spread, and the same each time.
-            let noise = (f64::from(replicate) * 0.618_034 + point as f64 * 0.414).fract();
+    for replicate in 0..plan.replicates {
+        for point in 0..points.len() {
             let results = serde_json::json!({
                 "schema": 1, "name": "net", "verdict": {"state": "valid", "reasons": []},
                 "outcome": "passed", "errors": [], "nodes": [], "tasks": [], "expectations": [],
-                "metrics": {"rtt": {"value": a + noise, "unit": "ms"}, "flat": {"value": 2.0, "unit": ""}},
+                "metrics": {"rtt": {"value": rtt(point, replicate), "unit": "ms"}, "flat": {"value": 2.0, "unit": ""}},
                 "links": [], "notices": [], "lateness": null, "host": null,
                 "wall": {"ready_seconds": 0.1, "total_seconds": 0.7}
             });
@@ -47,7 +55,7 @@ fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {
                 .unwrap();
         }
     }
-    (store, plan)
+    store
 }
 
 #[test]
@@ -149,4 +157,128 @@ fn numbers_are_written_for_people() {
     assert_eq!(plot::short(40_000.0), "40k");
     assert_eq!(text::word("it's"), "'it'\\''s'");
     assert_eq!(text::seconds_of("1970-01-01T00:00:10Z"), Some(10.0));
+}
+
+/// What is on the pictures: units, measured levels on logarithmic axes, names beside the data.
+#[test]
+fn figures_say_what_they_show() {
+    let place = tempfile::tempdir().unwrap();
+    let levels = |texts: &[&str]| {
+        let text = |text: &&str| tapestry_topologies::expression::Value::Text((*text).to_owned());
+        tapestry_topologies::plan::Levels::List(texts.iter().map(text).collect())
+    };
+    let mut plan = plan(
+        &[("rate", levels(&["10Mbit/s", "500kbit/s", "1Gbit/s"])), ("kind", levels(&["2x", "1"]))],
+        Design::FullFactorial,
+    );
+    plan.replicates = 3;
+    let rtt = |point: usize, replicate: u32| point as f64 * 10.0 + f64::from(replicate);
+    let store = made_up(place.path(), &plan, &rtt);
+    let data = Data::read(&store, &plan, place.path(), "x").unwrap();
+    let order = |factor: &str| -> Vec<String> {
+        data.factors[factor].iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(order("rate"), ["500kbit/s", "10Mbit/s", "1Gbit/s"]);
+    assert_eq!(order("kind"), ["2x", "1"], "categories stay in their order");
+    assert_eq!((data.x_factor(), data.series_factor()), (Some("rate"), Some("kind")));
+    let figures = figures::all(&data).unwrap();
+    let texts = |id: &str| -> Vec<String> {
+        let figure = figures.iter().find(|figure| figure.id == id).unwrap();
+        let texts = figure.svg.split("<text").skip(1);
+        let content = |text: &str| {
+            let inner = text.split('>').nth(1).unwrap_or_default();
+            inner.split('<').next().unwrap_or_default().trim().to_owned()
+        };
+        texts.map(content).collect()
+    };
+    let has = |id: &str, wanted: &[&str]| {
+        let found = texts(id);
+        for text in wanted {
+            assert!(found.iter().any(|known| known == text), "no {text:?} on {id}: {found:?}");
+        }
+    };
+    has("xy-rtt", &["rate, bit/s", "rtt, ms", "500k", "10M", "1G", "kind 2x"]);
+    has("heat-rtt", &["rtt, ms by rate and kind", "ms", "500kbit/s", "1Gbit/s"]);
+    has("time-rtt", &["time since the start, s"]);
+    let svg = |data: &Data| figures::all(data).unwrap().remove(0).svg;
+    let joined = svg(&data);
+    let mut drawn = data;
+    drawn.plan.design = Design::LatinHypercube(6);
+    assert!(joined.contains("<polygon") && !svg(&drawn).contains("<polygon"));
+}
+
+/// What is sure leads; of two runs nothing is said.
+#[test]
+fn effects_that_are_sure_lead() {
+    let place = tempfile::tempdir().unwrap();
+    let found = |replicates: u32| {
+        let directory = place.path().join(replicates.to_string());
+        fs::create_dir(&directory).unwrap();
+        let mut plan = plan(&[("a", list(&[1, 2])), ("b", list(&[1, 2]))], Design::FullFactorial);
+        plan.replicates = replicates;
+        plan.report.compare = Some("a".to_owned());
+        // At b=1 all of a=2 are above, at b=2 most.
+        let rtt = |point: usize, replicate: u32| match point {
+            2 => 100.0 + f64::from(replicate),
+            3 => f64::from(replicate) + 0.5,
+            _ => f64::from(replicate),
+        };
+        let store = made_up(&directory, &plan, &rtt);
+        let data = Data::read(&store, &plan, &directory, "x").unwrap();
+        let found = analysis::comparisons(&data);
+        let written = write(&store, &plan, &directory, &directory, "x").unwrap();
+        (found, fs::read_to_string(written.markdown).unwrap())
+    };
+    let (many, _) = found(10);
+    assert_eq!(many[0].at, "b=1");
+    let interval = many[0].delta.unwrap().interval;
+    assert!(many[0].is_sure() && interval.low > 0.4 && interval.low < 0.5, "{interval:?}");
+    assert!(!many[1].is_sure());
+    let (three, _) = found(3);
+    assert!(three.iter().all(|c| c.has_enough() && !c.is_sure()), "the sign is open: {three:?}");
+    let (two, words) = found(2);
+    assert!(two.iter().all(|c| !c.has_enough()) && words.contains("n too small"), "{words}");
+}
+
+#[test]
+fn a_campaign_that_is_not_complete_says_so() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, plan) = campaign(place.path(), 3);
+    let of = |store: &Store| {
+        let plan = store.plan().unwrap();
+        let written = write(store, &plan, place.path(), place.path(), "x").unwrap();
+        fs::read_to_string(written.markdown).unwrap()
+    };
+    assert!(!of(&store).contains("not complete"));
+    let other = tempfile::tempdir().unwrap();
+    let larger = Plan { replicates: 5, ..plan.clone() };
+    let points = design::points(&larger).unwrap();
+    let mut store = Store::create(other.path(), &larger, "digest", &points, "now").unwrap();
+    let session = store.begin_session("2026-01-01T00:00:00Z", &["t".to_owned()], 1).unwrap();
+    let late = Ended {
+        ending: Ending::TimedOut(Some("load".to_owned())),
+        results: None,
+        lasted: Duration::from_secs(4),
+    };
+    let job = Job { purpose: Purpose::Measure, point: 2, replicate: 0, attempt: 0 };
+    store
+        .record(&Record {
+            session,
+            job,
+            seed: 1,
+            state: State::TimedOut,
+            started: SystemTime::UNIX_EPOCH,
+            beside: 0,
+            directory: None,
+            ended: &late,
+        })
+        .unwrap();
+    let report = of(&store);
+    for part in [
+        "29 of the 30 planned are still to be made",
+        "No run counts",
+        "in task load when the time limit ended it",
+    ] {
+        assert!(report.contains(part), "no {part} in {report}");
+    }
 }
