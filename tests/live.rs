@@ -5,7 +5,9 @@ mod common;
 use std::io::Write;
 use std::process::Stdio;
 
+use common::host::{namespace_of_children, processes_in};
 use common::{Place, Started, have_root, says};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
 const LONG: &str = r"
@@ -135,4 +137,34 @@ fn doctor_examines_everything() {
     for finding in findings {
         assert!(finding["health"] != "bad" || finding["mend"].is_string(), "{finding:#}");
     }
+}
+
+#[test]
+fn a_lab_that_stands_still_is_told_of_and_not_waited_for() {
+    if !have_root() {
+        return;
+    }
+    let place = Place::new();
+    let run = living(&place);
+    // A command that takes longer than a lab may be silent is no silence.
+    let ended = place.call(&["exec", "out", "a", "sleep", "6;", "echo", "slow"]).expect(0);
+    assert_eq!(ended.text(), "slow\n");
+    let sandbox = namespace_of_children(run.pid()).expect("a sandbox");
+    let signal_all = |signal: Signal| {
+        for (pid, _) in processes_in(sandbox) {
+            // One that has just ended needs none.
+            let _ = kill(pid, signal);
+        }
+    };
+    signal_all(Signal::SIGSTOP);
+    for request in [
+        &["top", "--once", "out"][..],
+        &["exec", "out", "a", "true"],
+        &["link", "out", "a--b", "down"],
+        &["attach", "out", "a"],
+    ] {
+        place.call(request).expect(1).says(&["run ", "out", "does not answer", "SIGSTOP"]);
+    }
+    signal_all(Signal::SIGCONT);
+    assert_eq!(place.call(&["exec", "out", "a", "echo", "on"]).expect(0).text(), "on\n");
 }

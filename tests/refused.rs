@@ -44,6 +44,42 @@ fn wrong_options_are_told_together() {
 }
 
 #[test]
+fn bounds_of_captures_that_bound_nothing_are_wrong_usage() {
+    let place = Place::new();
+    place.file("lab.yaml", DEVICES);
+    let refused = |more: &[&str], parts: &[&str]| {
+        place.call(&[&["run", "lab.yaml", "--out", "out"], more].concat()).expect(2).says(parts);
+        assert!(!place.path("out").exists(), "{more:?} left a run directory");
+    };
+    for bound in [["--snap-length", "64"], ["--capture-size", "1MiB"], ["--capture-files", "2"]] {
+        refused(&bound, &["--capture <WHAT>"]);
+    }
+    let all = ["--capture", "all"];
+    refused(&[&all[..], &["--snap-length", "0"]].concat(), &["--snap-length", "0 is not in 1.."]);
+    refused(&[&all[..], &["--capture-size", "0B"]].concat(), &["--capture-size", "above 0"]);
+    refused(
+        &[&all[..], &["--capture-files", "0"]].concat(),
+        &["--capture-files", "0 is not in 1.."],
+    );
+    let twice = ["--capture", "a--b:a", "--capture", "a--b:a", "--capture", "a--b:a"];
+    refused(&twice, &["--capture a--b:a is given twice"]);
+    refused(
+        &[&all[..], &["--capture", "a--b"]].concat(),
+        &["--capture a--b is given twice", "`all`"],
+    );
+    // The same place under two names is two captures.
+    place
+        .call(
+            &[
+                &["run", "lab.yaml", "--out", "out", "--time", "virtual", "--quiet"][..],
+                &["--capture", "a--b:a", "--capture", "a--b:a:eth0", "--snap-length", "64"],
+            ]
+            .concat(),
+        )
+        .expect(0);
+}
+
+#[test]
 fn images_that_are_not_there_are_told_with_the_command_that_makes_one() {
     let place = Place::new();
     place.file(

@@ -66,15 +66,21 @@ pub(crate) struct Args {
     /// Capture a link into captures/ as pcapng: all, LINK, LINK:NODE or LINK:NODE:INTERFACE
     #[arg(long = "capture", value_name = "WHAT")]
     captures: Vec<CaptureTarget>,
-    /// Bytes of each frame that captures keep [default: whole frames]
-    #[arg(long, value_name = "BYTES")]
-    snap_length: Option<usize>,
+    /// Bytes of each frame that captures keep, at least 1 [default: whole frames]
+    #[arg(long, value_name = "BYTES", requires = "captures", value_parser = at_least_one())]
+    snap_length: Option<u32>,
     /// Size of a capture file before the next is begun
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(
+        long, value_name = "SIZE", default_value = "64MiB", requires = "captures",
+        value_parser = capture_size
+    )]
     capture_size: ByteCount,
-    /// Files kept of each capture; beyond them the oldest is deleted
-    #[arg(long, value_name = "N", default_value_t = CaptureSpec::FILES)]
-    capture_files: usize,
+    /// Files kept of each capture, at least 1; beyond them the oldest is deleted
+    #[arg(
+        long, value_name = "N", default_value_t = CaptureSpec::FILES as u32, requires = "captures",
+        value_parser = at_least_one()
+    )]
+    capture_files: u32,
     /// Let PROGRAM move the frames instead of the data plane, to compare them
     #[arg(long, value_name = "PROGRAM", hide_short_help = true)]
     forwarder: Option<String>,
@@ -87,6 +93,18 @@ pub(crate) struct Args {
     /// Print results.json instead of a summary
     #[arg(long)]
     json: bool,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+fn capture_size(text: &str) -> Result<ByteCount, String> {
+    let size: ByteCount = text.parse().map_err(|error| format!("{error}"))?;
+    if size.as_bytes() == 0 {
+        return Err("expected a size above 0, for example 64MiB".to_owned());
+    }
+    Ok(size)
 }
 
 /// How time passes in a run.
@@ -133,9 +151,11 @@ impl Args {
             io: self.io.into(),
             captures: Captures {
                 targets: self.captures.clone(),
-                snap_length: self.snap_length.unwrap_or(CaptureSpec::SNAP_LENGTH),
+                snap_length: self
+                    .snap_length
+                    .map_or(CaptureSpec::SNAP_LENGTH, |bytes| bytes as usize),
                 file_bytes: self.capture_size.as_bytes(),
-                files: self.capture_files,
+                files: self.capture_files as usize,
             },
             forwarder: self.forwarder.clone(),
         }

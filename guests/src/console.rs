@@ -4,7 +4,8 @@
 //! for error messages, and hands live bytes to whoever subscribed (`tapestry attach`).
 //!
 //! Assumes one writer. The log is unchanged bytes; the lines of [`Console::last_lines`] are made
-//! readable (terminal codes and control bytes removed). Not modelled: scroll-back of a terminal.
+//! readable (terminal codes, control bytes and what the shell proxy and its agent say to each other
+//! removed). Not modelled: scroll-back of a terminal.
 //!
 //! A log that cannot be written (disk full) does not stop the node: the first error is kept and
 //! reported by [`Console::log_error`].
@@ -16,6 +17,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
+
+use crate::shell::{Unframed, is_loader};
 
 /// Lines held for error messages.
 const LINES: usize = 20;
@@ -37,6 +40,7 @@ struct Inner {
     log_error: Option<String>,
     lines: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
+    unframed: Unframed,
 }
 
 impl Console {
@@ -50,6 +54,7 @@ impl Console {
                 log_error: None,
                 lines: VecDeque::new(),
                 partial: Vec::new(),
+                unframed: Unframed::default(),
             })),
             live: broadcast::Sender::new(BACKLOG),
         })
@@ -64,7 +69,8 @@ impl Console {
             inner.log_error = Some(error.to_string());
             inner.log = None;
         }
-        inner.keep_lines(bytes);
+        let text = inner.unframed.feed(bytes);
+        inner.keep_lines(&text);
         drop(inner);
         if self.live.receiver_count() > 0 {
             // Fails only when the last subscriber has just left.
@@ -76,13 +82,7 @@ impl Console {
     pub fn last_lines(&self) -> Vec<String> {
         let inner = self.lock();
         let partial = (!inner.partial.is_empty()).then_some(&inner.partial);
-        inner
-            .lines
-            .iter()
-            .chain(partial)
-            .map(|line| String::from_utf8_lossy(&without_terminal_codes(line)).into_owned())
-            .filter(|line| !line.trim().is_empty())
-            .collect()
+        readable(inner.lines.iter().chain(partial).map(Vec::as_slice))
     }
 
     /// Live bytes from now on, in bursts. A subscriber that falls far behind is told how many it lost.
@@ -123,6 +123,20 @@ impl Inner {
             }
         }
     }
+}
+
+/// The last lines of a console's log as [`Console::last_lines`] gives them, at most `most`.
+pub fn last_lines_of(log: &[u8], most: usize) -> Vec<String> {
+    let text = Unframed::default().feed(log);
+    let mut lines = readable(text.split(|&byte| byte == b'\n'));
+    lines.split_off(lines.len().saturating_sub(most))
+}
+
+fn readable<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    lines
+        .map(|line| String::from_utf8_lossy(&without_terminal_codes(line)).into_owned())
+        .filter(|line| !line.trim().is_empty() && !is_loader(line))
+        .collect()
 }
 
 /// `bytes` without escape sequences (ECMA-48: CSI, OSC, two-byte ones) and control bytes other than
@@ -173,6 +187,20 @@ mod tests {
         assert_eq!(lines.len(), LINES + 1);
         assert_eq!(lines[0], "line 10");
         assert_eq!(lines[LINES], "login: ");
+    }
+
+    #[test]
+    fn what_the_shell_proxy_says_is_not_shown() {
+        let bytes = b"login\r\n# [ -t 0 ]&&{ stty raw -echo;stty 115200;}\r\n\
+            \x1eb981ece7acf0cbde load\x1f\x1ebc339aaba2c95c69 ready /dev/shm/.tapestry-0 -\x1f\
+            \x1e0123456789abcdef start 11\x1fhello\n\x1e0123456789abcdef end 0\x1fworld\
+            \x1e0123456789abcdef";
+        let console = Console::open(None).expect("no file, no error");
+        for burst in bytes.chunks(5) {
+            console.append(burst);
+        }
+        assert_eq!(console.last_lines(), ["login", "hello", "world"]);
+        assert_eq!(last_lines_of(bytes, 2), ["hello", "world"]);
     }
 
     #[test]

@@ -207,6 +207,22 @@ fn a_command_that_kills_the_shell_ends_in_an_error_not_a_hang() {
 }
 
 #[test]
+fn a_command_that_kills_its_parent_counts_as_killed_and_the_shell_stays_usable() {
+    for_each_shell(async |shell| {
+        // The process that waits for the command is killed; the command itself goes on.
+        assert_eq!(run(&shell, "kill -9 $PPID; echo on").await, (137, "on\n".into()));
+        assert_eq!(run(&shell, "echo next").await, (0, "next\n".into()));
+        let options = RunOptions { timeout: Duration::from_secs(2), ..quick() };
+        let begun = Instant::now();
+        let finished = shell.run("kill -9 $PPID; sleep 1000", &options).await.expect("it ends");
+        assert_eq!((finished.timed_out, finished.status), (true, 137));
+        // Giving the shell up would take 13 s.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!(run(&shell, "echo next").await, (0, "next\n".into()));
+    });
+}
+
+#[test]
 fn commands_queue_and_a_full_queue_says_busy() {
     for_each_shell(async |shell| {
         let (a, b) = futures::join!(run(&shell, "sleep 0.2; echo a"), run(&shell, "echo b"));

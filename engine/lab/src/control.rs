@@ -7,7 +7,8 @@
 //!
 //! A connection carries one request: a JSON line, then packets `kind (1 byte), length (4 bytes,
 //! little endian), bytes`. The last packet is [`END`],
-//! [`FAILURE`] or [`MISUSE`].
+//! [`FAILURE`] or [`MISUSE`]. Until then the lab sends at least an empty [`OUTPUT`] every
+//! [`SIGN_OF_LIFE`], so that one that stands still is told from a command that takes its time.
 
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -88,6 +89,11 @@ pub const MISUSE: u8 = b'u';
 /// No packet is longer, so a broken peer cannot make us allocate without bound.
 pub const LONGEST_PACKET: usize = 1 << 20;
 
+/// How often the lab says something while a request is under way.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// Silence after which a lab does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why a running lab could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -114,6 +120,16 @@ pub enum ControlError {
         run: String,
         /// The system's answer.
         source: io::Error,
+    },
+    /// Nothing comes from the lab.
+    #[error(
+        "run {run} does not answer: its lab has said nothing for {} s. Is it stopped (SIGSTOP; \
+         `kill -CONT` has it go on), or its machine overloaded?",
+        PATIENCE.as_secs()
+    )]
+    Silent {
+        /// The run.
+        run: String,
     },
     /// The lab ended while it was being asked.
     #[error("the run ended before it answered")]
@@ -164,7 +180,11 @@ pub fn status(run: &Path) -> Result<Status, ControlError> {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct Connection(UnixStream);
+pub struct Connection {
+    stream: UnixStream,
+    /// The run, for messages.
+    run: String,
+}
 
 impl Connection {
     /// Connects to a living run and sends the request.
@@ -180,32 +200,33 @@ impl Connection {
             io::ErrorKind::ConnectionRefused => ControlError::Ending(shown()),
             _ => ControlError::Connect { run: shown(), source },
         })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
         line.push(b'\n');
         match stream.write_all(&line) {
             Err(error) if is_hang_up(&error) => Err(ControlError::Gone),
-            written => Ok(written.map(|()| Self(stream))?),
+            written => Ok(written.map(|()| Self { stream, run: shown() })?),
         }
     }
 
     /// Another handle to the same connection, to send and receive at once.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        Ok(Self { stream: self.stream.try_clone()?, run: self.run.clone() })
     }
 
     /// Sends bytes that follow the request.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.stream.write_all(bytes)
     }
 
     /// Says that nothing more will be sent.
     pub fn end_input(&self) -> io::Result<()> {
-        self.0.shutdown(std::net::Shutdown::Write)
+        self.stream.shutdown(std::net::Shutdown::Write)
     }
 
     /// Ends the connection, for all handles.
     pub fn close(&self) -> io::Result<()> {
-        self.0.shutdown(std::net::Shutdown::Both)
+        self.stream.shutdown(std::net::Shutdown::Both)
     }
 
     /// Hands each piece of output to `output` until the last packet; returns the exit status.
@@ -214,8 +235,11 @@ impl Connection {
         mut output: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<i32, ControlError> {
         loop {
-            let (kind, bytes) = match read_packet(&mut self.0) {
+            let (kind, bytes) = match read_packet(&mut self.stream) {
                 Err(error) if is_hang_up(&error) => return Err(ControlError::Gone),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ControlError::Silent { run: self.run.clone() });
+                }
                 other => other?,
             };
             let text = || String::from_utf8_lossy(&bytes).into_owned();

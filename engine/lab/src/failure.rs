@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use tapestry_guests::console::last_lines_of;
 use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::Topology;
 
@@ -82,13 +83,13 @@ fn of_results(out: &mut String, topology: &Topology, results: &Results, director
         for command in &task.commands {
             nodes.insert(command.node.clone());
             let what = format!("task {}, node {}, `{}`", task.name, command.node, command.name);
-            last_lines(out, &what, &command.output);
+            last_lines(out, &what, command.output.as_bytes());
         }
     }
     for node in nodes {
         let file = directory.join("console").join(format!("{node}.log"));
         let text = fs::read(&file).unwrap_or_default();
-        last_lines(out, &format!("console of {node}"), &String::from_utf8_lossy(&text));
+        last_lines(out, &format!("console of {node}"), &text);
     }
 }
 
@@ -130,14 +131,18 @@ fn of_unfinished(
         let _ = writeln!(out, "          node {node} ran `{text}`");
         let commands = report.map_or(&[][..], |report| &report.commands);
         if let Some(said) = commands.iter().find(|said| said.name == command.name) {
-            last_lines(out, &format!("task {name}, node {node}, `{}`", command.name), &said.output);
+            last_lines(
+                out,
+                &format!("task {name}, node {node}, `{}`", command.name),
+                said.output.as_bytes(),
+            );
         }
         nodes.insert(node);
     }
     for node in nodes {
         let file = directory.join("console").join(format!("{node}.log"));
         let text = fs::read(&file).unwrap_or_default();
-        last_lines(out, &format!("console of {node}"), &String::from_utf8_lossy(&text));
+        last_lines(out, &format!("console of {node}"), &text);
     }
 }
 
@@ -164,31 +169,17 @@ fn names(expression: &str) -> Vec<&str> {
     names
 }
 
-/// The end of a text, without what a terminal would obey and what the shell proxy says on a console.
-fn last_lines(out: &mut String, what: &str, text: &str) {
-    let text = without_frames(text);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+/// The end of a text, without what a terminal would obey and what is not for people.
+fn last_lines(out: &mut String, what: &str, text: &[u8]) {
+    let lines = last_lines_of(text, LINES);
     if lines.is_empty() {
         return;
     }
     let _ = writeln!(out, "last lines of {what}:");
-    for line in &lines[lines.len().saturating_sub(LINES)..] {
+    for line in &lines {
         let line: String = line.chars().filter(|c| !c.is_control()).collect();
         let _ = writeln!(out, "          {line}");
     }
-}
-
-/// A console's text without the shell proxy's frames, each from RS to US.
-fn without_frames(text: &str) -> String {
-    const RECORD: char = '\u{1e}';
-    const UNIT: char = '\u{1f}';
-    let mut parts = text.split(RECORD);
-    let mut rest = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        // One that was torn keeps what is there.
-        rest.push_str(part.split_once(UNIT).map_or(part, |(_, behind)| behind));
-    }
-    rest
 }
 
 #[cfg(test)]
@@ -197,7 +188,8 @@ mod tests {
 
     #[test]
     fn consoles_are_shown_without_frames() {
-        let console = "one\r\n\u{1e}9f end 0\u{1f}two\n\u{1e}9f armed\u{1f}\n\u{1e}torn";
+        let console =
+            b"one\r\n\x1eb981ece7acf0cbde end 0\x1ftwo\n\x1eb981ece7acf0cbde armed\x1f\n\x1etorn\n";
         let mut said = String::new();
         last_lines(&mut said, "console of n0", console);
         let lines: Vec<&str> = said.lines().map(str::trim).collect();

@@ -459,7 +459,11 @@ impl Lab {
                 continue;
             };
             let target = self.directory.join("kept").join(&node.name);
-            problems.extend(crate::keep::keep(&running, &node.keep, &target).await);
+            let kept = crate::keep::keep(&running, &node.keep, &target).await;
+            problems.extend(kept.problems);
+            for text in kept.left_out {
+                self.events.emit(&Event::Warning { text });
+            }
         }
         problems
     }

@@ -60,6 +60,14 @@ pub enum Refusal {
         /// The interfaces there are.
         known: Vec<String>,
     },
+    /// The same capture twice, which would be one file.
+    #[error("--capture {what} is given twice{}; leave one out", if *.all { " (`all` means every link)" } else { "" })]
+    CaptureTwice {
+        /// `link`, `link:node` or `link:node:interface`.
+        what: String,
+        /// Whether one of them is `all`.
+        all: bool,
+    },
     /// A CPU that this process cannot run on.
     #[error("--pin {cpu}: this process cannot run on such a CPU; choose from {known}")]
     Pin {
@@ -162,6 +170,7 @@ fn is_named(name: &str, wanted: &str) -> bool {
 }
 
 fn captures(topology: &Topology, options: &LabOptions, found: &mut Vec<Refusal>) {
+    twice(topology, &options.captures.targets, found);
     for target in &options.captures.targets {
         let CaptureTarget::Link { link, endpoint } = target else { continue };
         let Some(index) = topology.links.iter().position(|known| known.name == *link) else {
@@ -174,6 +183,28 @@ fn captures(topology: &Topology, options: &LabOptions, found: &mut Vec<Refusal>)
         if !known.iter().any(|name| is_named(name, endpoint)) {
             let (link, endpoint) = (link.clone(), endpoint.clone());
             found.push(Refusal::CaptureEndpoint { link, endpoint, known });
+        }
+    }
+}
+
+/// Captures that are asked for more than once, each once.
+fn twice(topology: &Topology, targets: &[CaptureTarget], found: &mut Vec<Refusal>) {
+    let mut seen = HashSet::new();
+    let mut told = HashSet::new();
+    let all = targets.contains(&CaptureTarget::All);
+    for target in targets {
+        let captures: Vec<(&str, Option<&str>)> = match target {
+            CaptureTarget::All => {
+                topology.links.iter().map(|link| (link.name.as_str(), None)).collect()
+            }
+            CaptureTarget::Link { link, endpoint } => vec![(link, endpoint.as_deref())],
+        };
+        for capture in captures {
+            if !seen.insert(capture) && told.insert(capture) {
+                let (link, endpoint) = capture;
+                let what = endpoint.map_or(link.to_owned(), |end| format!("{link}:{end}"));
+                found.push(Refusal::CaptureTwice { what, all: all && endpoint.is_none() });
+            }
         }
     }
 }

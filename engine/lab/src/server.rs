@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use tapestry_guests::netns::confine;
 use tapestry_guests::shell::RunOptions;
 use tapestry_guests::task::{HostShell, run_on_host};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use crate::changes::Changes;
-use crate::control::{END, FAILURE, LONGEST_PACKET, MISUSE, OUTPUT, Request, packet_head};
+use crate::control::{
+    END, FAILURE, LONGEST_PACKET, MISUSE, OUTPUT, Request, SIGN_OF_LIFE, packet_head,
+};
 use crate::machine::Machine;
 use crate::node::RunningNode;
 use crate::nodes::Nodes;
@@ -106,11 +110,35 @@ const LONGEST_REQUEST: u64 = 1 << 20;
 async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let own = nix::unistd::geteuid().as_raw();
     let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
-    let (reader, mut writer) = stream.into_split();
+    let (reader, writer) = stream.into_split();
+    let writer = Replies(Arc::new(Mutex::new(writer)));
     if !allowed {
-        let _ = packet(&mut writer, FAILURE, b"the run belongs to another user").await;
+        let _ = packet(&writer, FAILURE, b"the run belongs to another user").await;
         return;
     }
+    tokio::select! {
+        () = respond(reader, &writer, &shared) => {}
+        () = signs_of_life(&writer) => {}
+    }
+}
+
+/// What goes to the other side: packets, one at a time.
+struct Replies(Arc<Mutex<OwnedWriteHalf>>);
+
+/// Says again and again that the lab is there; does not end.
+async fn signs_of_life(writer: &Replies) {
+    let mut ticks = tokio::time::interval(SIGN_OF_LIFE);
+    loop {
+        ticks.tick().await;
+        // While a packet is being written, that is a sign itself. So few bytes are taken as a whole
+        // or not at all.
+        if let Ok(writer) = writer.0.try_lock() {
+            let _ = writer.try_write(&packet_head(OUTPUT, 0));
+        }
+    }
+}
+
+async fn respond(reader: OwnedReadHalf, writer: &Replies, shared: &Arc<Shared>) {
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
     let request = match (&mut reader).take(LONGEST_REQUEST).read_line(&mut line).await {
@@ -121,27 +149,28 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     };
     let unknown = request.as_ref().ok().and_then(|request| shared.unknown_node(request));
     if let Some(wrong) = unknown {
-        let _ = packet(&mut writer, MISUSE, wrong.as_bytes()).await;
+        let _ = packet(writer, MISUSE, wrong.as_bytes()).await;
         return;
     }
     let answered = match request {
         Ok(Request::Link { link, change }) => match shared.changes.request(&link, &change).await {
             Err(wrong) if wrong.is_usage() => {
-                let _ = packet(&mut writer, MISUSE, wrong.to_string().as_bytes()).await;
+                let _ = packet(writer, MISUSE, wrong.to_string().as_bytes()).await;
                 return;
             }
             done => done.map(|()| 0).map_err(|error| error.to_string()),
         },
-        Ok(request) => answer(request, reader, &mut writer, &shared).await,
+        Ok(request) => answer(request, reader, writer, shared).await,
         Err(text) => Err(text),
     };
     let _ = match answered {
-        Ok(status) => packet(&mut writer, END, status.to_string().as_bytes()).await,
-        Err(text) => packet(&mut writer, FAILURE, text.as_bytes()).await,
+        Ok(status) => packet(writer, END, status.to_string().as_bytes()).await,
+        Err(text) => packet(writer, FAILURE, text.as_bytes()).await,
     };
 }
 
-async fn packet(writer: &mut OwnedWriteHalf, kind: u8, bytes: &[u8]) -> io::Result<()> {
+async fn packet(writer: &Replies, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    let mut writer = writer.0.lock().await;
     let mut chunks = bytes.chunks(LONGEST_PACKET);
     let first = chunks.next().unwrap_or_default();
     for chunk in std::iter::once(first).chain(chunks) {
@@ -154,7 +183,7 @@ async fn packet(writer: &mut OwnedWriteHalf, kind: u8, bytes: &[u8]) -> io::Resu
 async fn answer(
     request: Request,
     reader: BufReader<OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
+    writer: &Replies,
     shared: &Arc<Shared>,
 ) -> Result<i32, String> {
     match request {
@@ -248,14 +277,15 @@ async fn hang_up(mut reader: BufReader<OwnedReadHalf>) {
     while reader.read(&mut waste).await.is_ok_and(|length| length > 0) {}
 }
 
-/// A shell of its own on a pseudo-terminal inside the node: `nsenter` and `script` are in every
-/// Debian system.
+/// A shell of its own on a pseudo-terminal inside the node, with the node's rights: `nsenter` and
+/// `script` are in every Debian system.
 async fn attach_netns(
     init: u32,
     mut reader: BufReader<OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
+    writer: &Replies,
 ) -> io::Result<i32> {
-    let mut shell = Command::new("nsenter")
+    let mut shell = Command::new("nsenter");
+    let mut shell = confine(&mut shell)
         .args(["-t", &init.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--"])
         .args(["script", "-q", "-e", "-c", "exec ${SHELL:-/bin/sh} -i", "/dev/null"])
         .env("TERM", "xterm")
@@ -284,7 +314,7 @@ async fn attach_netns(
 async fn attach_terminal(
     mut terminal: tapestry_guests::qemu::Terminal,
     mut reader: BufReader<OwnedReadHalf>,
-    writer: &mut OwnedWriteHalf,
+    writer: &Replies,
 ) -> io::Result<i32> {
     let (mut output, mut input) = terminal.stream().split();
     // The first line wakes the shell, or makes it show its prompt again.
@@ -299,10 +329,7 @@ async fn attach_terminal(
     Ok(0)
 }
 
-async fn show(
-    from: &mut (impl tokio::io::AsyncRead + Unpin),
-    writer: &mut OwnedWriteHalf,
-) -> io::Result<()> {
+async fn show(from: &mut (impl tokio::io::AsyncRead + Unpin), writer: &Replies) -> io::Result<()> {
     let mut bytes = [0u8; 8192];
     loop {
         match from.read(&mut bytes).await {

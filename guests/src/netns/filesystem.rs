@@ -1,11 +1,13 @@
 //! The file system a namespace node sees: the host's, but private.
 //!
-//! Each mounted file system of the host that holds files gets an overlay of its own whose upper
-//! layer is a tmpfs of the node, so every write, rename and removal stays in the node. Where the
-//! kernel refuses overlays (some containers), the host is bound read-only and `/etc`, `/var`,
-//! `/tmp`, `/run`, `/root` and `/home` are private copies or empty directories.
+//! Each file system that is mounted on the host gets an overlay of its own whose upper layer is a
+//! tmpfs of the node, so every write, rename and removal stays in the node. One that is mounted
+//! read-only, or cannot be a lower layer, is bound read-only. Where the kernel refuses overlays
+//! altogether (some containers), all are bound read-only and `/etc`, `/var`, `/root`, `/home` and
+//! `/srv` are private copies or empty directories.
 //!
-//! `/proc`, `/sys`, `/dev`, `/tmp` and `/run` are the node's own in both cases.
+//! `/proc`, `/sys`, `/dev`, `/tmp` and `/run` are the node's own in both cases, and what the host has
+//! under these names does not come to light when the node unmounts them.
 
 use std::fs;
 use std::io;
@@ -14,8 +16,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 use serde::{Deserialize, Serialize};
+
+use super::kernel_files::{mount_proc, mount_sys};
 
 /// How a node sees the host's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,12 +61,36 @@ pub(super) enum FilesystemError {
     Pivot(Errno),
 }
 
-/// File systems whose files belong to the host and are shown in the node.
-const SHOWN: [&str; 9] =
-    ["ext2", "ext3", "ext4", "xfs", "btrfs", "overlay", "zfs", "f2fs", "squashfs"];
+/// Kinds of file systems that hold no files of the host's, or would mount some when looked at.
+const NOT_SHOWN: [&str; 20] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+];
 
 /// Places a node never takes from the host.
 const OWN: [&str; 5] = ["/proc", "/sys", "/dev", "/tmp", "/run"];
+
+/// A file that is mounted on its own (as containers do with `/etc/resolv.conf`) is copied, up to so
+/// many bytes.
+const COPIED_BYTES: u64 = 1 << 20;
 
 /// Directories that programs expect to write to, where no overlay can be had. Those with `true`
 /// start as a copy of the host's.
@@ -76,19 +105,19 @@ pub(super) fn enter_private_view() -> Result<View, FilesystemError> {
     // A tmpfs over /tmp holds the layers: it exists everywhere and the node gets its own anyway.
     let base = Path::new("/tmp");
     // The list is read first: the tmpfs would be on it.
-    let shown = shown_mounts();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(FilesystemError::Mounts)?;
+    let shown = shown_mounts(&mounts);
     mount_at(Some("tmpfs"), base, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
     let root = base.join("root");
     make_dir(&root, 0o755)?;
 
     let view = match overlays(base, &root, &shown) {
         Ok(()) => View::Overlay,
-        Err(FilesystemError::Mount { .. }) => {
+        Err(_) => {
             let _ = umount2(&root, MntFlags::MNT_DETACH);
             read_only_binds(&root)?;
             View::ReadOnlyBinds
         }
-        Err(error) => return Err(error),
     };
     own_places(&root)?;
 
@@ -101,22 +130,34 @@ pub(super) fn enter_private_view() -> Result<View, FilesystemError> {
     Ok(view)
 }
 
-/// Mount points of the host whose files are shown, parents before children.
-fn shown_mounts() -> Vec<PathBuf> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut shown: Vec<PathBuf> = mountinfo.lines().filter_map(shown_mount).collect();
-    shown.sort();
-    shown.dedup();
+/// A mount of the host whose files are shown.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    point: PathBuf,
+    /// Flags that a remount must repeat.
+    flags: MsFlags,
+    writable: bool,
+}
+
+/// The mounts whose files are shown, parents before children, of `/proc/self/mountinfo`.
+fn shown_mounts(mountinfo: &str) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = mountinfo.lines().filter_map(shown_mount).collect();
+    // Of those that are mounted on one another the last is seen.
+    shown.reverse();
+    shown.sort_by(|a, b| a.point.cmp(&b.point));
+    shown.dedup_by(|a, b| a.point == b.point);
     shown
 }
 
-/// The mount point of a line of `/proc/self/mountinfo`, if its files are shown.
-fn shown_mount(line: &str) -> Option<PathBuf> {
+/// A line of `/proc/self/mountinfo`, if the mount's files are shown.
+fn shown_mount(line: &str) -> Option<Shown> {
     let (left, right) = line.split_once(" - ")?;
     let kind = right.split(' ').next()?;
-    let point = unescape(left.split(' ').nth(4)?);
+    let (point, flags) = mount_flags(left)?;
+    let is_writable = |options: &str| !options.split(',').any(|option| option == "ro");
+    let writable = is_writable(left.split(' ').nth(5)?) && is_writable(right.split(' ').nth(2)?);
     let own = OWN.iter().any(|own| point.starts_with(own));
-    (SHOWN.contains(&kind) && !own && point.is_dir()).then_some(point)
+    (!NOT_SHOWN.contains(&kind) && !own).then_some(Shown { point, flags, writable })
 }
 
 /// `mountinfo` writes space, tab, newline and backslash as three octal digits.
@@ -140,71 +181,122 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(out)
 }
 
-fn overlays(base: &Path, root: &Path, shown: &[PathBuf]) -> Result<(), FilesystemError> {
-    for (i, point) in shown.iter().enumerate() {
-        let (upper, work) = (base.join(format!("upper{i}")), base.join(format!("work{i}")));
-        make_dir(&upper, 0o755)?;
-        make_dir(&work, 0o755)?;
-        let at = root.join(point.strip_prefix("/").unwrap_or(point));
-        let escaped = |path: &Path| {
-            path.to_string_lossy().replace('\\', r"\\").replace(',', r"\,").replace(':', r"\:")
-        };
-        // `userxattr` lets an overlay be made inside a user namespace (Linux 5.11).
-        let layers = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            escaped(point),
-            escaped(&upper),
-            escaped(&work)
-        );
-        let plain =
-            mount_at(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(&layers));
-        if plain.is_ok() {
+fn overlays(base: &Path, root: &Path, shown: &[Shown]) -> Result<(), FilesystemError> {
+    for (i, mount) in shown.iter().enumerate() {
+        let at = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+        let is_root = i == 0;
+        // One that another hides, or that cannot be reached any more, is not to be seen in the node
+        // either.
+        let Ok(kind) = fs::metadata(&mount.point) else { continue };
+        if !is_root && !at.exists() {
             continue;
         }
-        let layers = format!("{layers},userxattr");
-        match mount_at(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(&layers)) {
+        if !kind.is_dir() {
+            if kind.is_file() && kind.len() <= COPIED_BYTES {
+                fs::copy(&mount.point, &at)
+                    .map_err(|source| FilesystemError::Make { path: at, source })?;
+            } else {
+                bind_read_only(mount, &at)?;
+            }
+            continue;
+        }
+        match overlay(base, i, mount, &at) {
             Ok(()) => {}
-            Err(error) if i == 0 => return Err(error),
-            // A file system that cannot be a lower layer is shown read-only.
-            Err(_) => read_only_bind(point, &at)?,
+            Err(error) if is_root => return Err(error),
+            // A file system that cannot be a lower layer.
+            Err(_) => bind_read_only(mount, &at)?,
+        }
+        if is_root {
+            // Over a whiteout, a directory of the overlay starts empty.
+            for place in OWN {
+                make_dir(&root.join(&place[1..]), 0o755)?;
+            }
         }
     }
     Ok(())
 }
 
-fn read_only_binds(root: &Path) -> Result<(), FilesystemError> {
-    // A user namespace may only bind the host's mounts as a whole.
-    mount_at(Some("/"), root, None, MsFlags::MS_BIND | MsFlags::MS_REC, None)?;
-    remount_read_only(root)?;
-    for (name, copied) in WRITABLE {
-        let at = root.join(name);
-        if !at.is_dir() {
-            continue;
-        }
-        mount_at(Some("tmpfs"), &at, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
-        if copied {
-            copy_tree(&Path::new("/").join(name), &at);
+/// Mounts the overlay number `i` over a mount of the host.
+fn overlay(base: &Path, i: usize, mount: &Shown, at: &Path) -> Result<(), FilesystemError> {
+    if !mount.writable && i > 0 {
+        return bind_read_only(mount, at);
+    }
+    let (upper, work) = (base.join(format!("upper{i}")), base.join(format!("work{i}")));
+    make_dir(&upper, 0o755)?;
+    make_dir(&work, 0o755)?;
+    if i == 0 {
+        for place in OWN {
+            // A device 0:0 in an upper layer says that the lower layers' file is gone.
+            let path = upper.join(&place[1..]);
+            mknod(&path, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
+                .map_err(|errno| FilesystemError::Make { path, source: errno.into() })?;
         }
     }
+    let escaped = |path: &Path| {
+        path.to_string_lossy().replace('\\', r"\\").replace(',', r"\,").replace(':', r"\:")
+    };
+    // `userxattr` lets an overlay be made inside a user namespace (Linux 5.11).
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        escaped(&mount.point),
+        escaped(&upper),
+        escaped(&work)
+    );
+    // A disk's device could otherwise be a file of the host's.
+    let flags = MsFlags::MS_NODEV;
+    mount_at(Some("overlay"), at, Some("overlay"), flags, Some(&layers)).or_else(|_| {
+        let layers = format!("{layers},userxattr");
+        mount_at(Some("overlay"), at, Some("overlay"), flags, Some(&layers))
+    })
+}
+
+fn bind_read_only(mount: &Shown, at: &Path) -> Result<(), FilesystemError> {
+    mount_at(Some(&mount.point.to_string_lossy()), at, None, MsFlags::MS_BIND, None)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount_at(None, at, None, read_only | mount.flags, None)
+}
+
+/// Shows all of the host's directories read-only, on a root of the node's own.
+fn read_only_binds(root: &Path) -> Result<(), FilesystemError> {
+    mount_at(Some("tmpfs"), root, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
+    let unreadable = |source| FilesystemError::Make { path: root.to_owned(), source };
+    for entry in fs::read_dir("/").map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (from, at) = (entry.path(), root.join(entry.file_name()));
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_symlink() {
+            let link = fs::read_link(&from).map_err(unreadable)?;
+            symlink(link, &at).map_err(|source| FilesystemError::Make { path: at, source })?;
+        } else if kind.is_dir() {
+            make_dir(&at, 0o755)?;
+            let written = WRITABLE.iter().find(|(name, _)| entry.file_name() == *name);
+            match written {
+                Some((_, true)) => copy_tree(&from, &at),
+                Some(_) => {}
+                None if OWN.iter().any(|own| from == Path::new(own)) => {}
+                // A user namespace may only bind the host's mounts as a whole.
+                None => {
+                    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                    mount_at(Some(&from.to_string_lossy()), &at, None, flags, None)?;
+                }
+            }
+        }
+    }
+    remount_read_only(root)?;
     for sub in ["log", "lib", "cache", "spool", "tmp", "run"] {
         make_dir(&root.join("var").join(sub), 0o755)?;
     }
     Ok(())
 }
 
-fn read_only_bind(from: &Path, at: &Path) -> Result<(), FilesystemError> {
-    mount_at(Some(&from.to_string_lossy()), at, None, MsFlags::MS_BIND, None)?;
-    remount_read_only(at)
-}
-
-/// Makes `at` and every mount below it read-only.
+/// Makes every mount below `at` read-only.
 ///
 /// Each keeps its other flags: inside a user namespace they may not be dropped.
 fn remount_read_only(at: &Path) -> Result<(), FilesystemError> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(FilesystemError::Mounts)?;
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     for (point, kept) in mountinfo.lines().filter_map(mount_flags) {
-        if !point.starts_with(at) {
+        if point == at || !point.starts_with(at) {
             continue;
         }
         match mount_at(None, &point, None, read_only | kept, None) {
@@ -212,7 +304,7 @@ fn remount_read_only(at: &Path) -> Result<(), FilesystemError> {
             Err(FilesystemError::Mount {
                 errno: Errno::EINVAL | Errno::ENOENT | Errno::EACCES,
                 ..
-            }) if point != at => {}
+            }) if point.parent() != Some(at) => {}
             other => other?,
         }
     }
@@ -257,7 +349,6 @@ fn copy_tree(from: &Path, to: &Path) {
 
 /// `/proc`, `/sys`, `/dev`, `/tmp` and `/run` of the node.
 fn own_places(root: &Path) -> Result<(), FilesystemError> {
-    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     for (place, mode) in [("tmp", "mode=1777"), ("run", "mode=0755"), ("dev", "mode=0755")] {
         let at = root.join(place);
         if !at.is_dir() {
@@ -268,16 +359,8 @@ fn own_places(root: &Path) -> Result<(), FilesystemError> {
     for lock in ["run/lock", "run/shm"] {
         make_dir(&root.join(lock), 0o1777)?;
     }
-    // A fresh /proc needs process 1's own PID namespace; where a container hides parts of the
-    // host's /proc the kernel refuses, and then the outer one is bound.
-    let proc_at = root.join("proc");
-    mount_at(Some("proc"), &proc_at, Some("proc"), quiet | MsFlags::MS_NOEXEC, None).or_else(
-        |_| mount_at(Some("/proc"), &proc_at, None, MsFlags::MS_BIND | MsFlags::MS_REC, None),
-    )?;
-    let sys_at = root.join("sys");
-    mount_at(Some("sysfs"), &sys_at, Some("sysfs"), quiet | MsFlags::MS_NOEXEC, None).or_else(
-        |_| mount_at(Some("/sys"), &sys_at, None, MsFlags::MS_BIND | MsFlags::MS_REC, None),
-    )?;
+    mount_proc(root)?;
+    mount_sys(root)?;
     devices(&root.join("dev"))
 }
 
@@ -319,7 +402,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), FilesystemError> {
     }
 }
 
-fn mount_at(
+pub(super) fn mount_at(
     what: Option<&str>,
     at: &Path,
     kind: Option<&str>,
@@ -338,16 +421,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_file_systems_with_the_hosts_files_are_shown() {
-        let line = |kind: &str, point: &str| {
-            format!(
-                "36 35 98:0 / {point} rw,noatime master:1 - {kind} /dev/root rw,errors=continue"
-            )
+    fn mounts_with_the_hosts_files_are_shown() {
+        let line = |kind: &str, point: &str, options: &str| {
+            format!("36 35 98:0 / {point} {options} master:1 - {kind} /dev/root rw,errors=continue")
         };
-        assert_eq!(shown_mount(&line("ext4", "/")), Some(PathBuf::from("/")));
-        assert_eq!(shown_mount(&line("proc", "/proc")), None);
-        assert_eq!(shown_mount(&line("ext4", "/tmp/x")), None, "the node has a /tmp of its own");
+        let shown = |point: &str, flags, writable| {
+            Some(Shown { point: PathBuf::from(point), flags, writable })
+        };
+        let none = MsFlags::empty();
+        assert_eq!(shown_mount(&line("ext4", "/", "rw,noatime")), shown("/", none, true));
+        assert_eq!(
+            shown_mount(&line("squashfs", "/snap/x", "ro,nodev")),
+            shown("/snap/x", MsFlags::MS_NODEV, false)
+        );
+        assert_eq!(shown_mount(&line("tmpfs", "/opt", "rw")), shown("/opt", none, true));
+        assert_eq!(shown_mount(&line("nfs4", "/home", "rw")), shown("/home", none, true));
+        assert_eq!(shown_mount(&line("proc", "/srv/proc", "rw")), None);
+        assert_eq!(shown_mount(&line("ext4", "/tmp/x", "rw")), None, "the node has a /tmp");
         assert_eq!(shown_mount("nonsense"), None);
+    }
+
+    #[test]
+    fn of_stacked_mounts_the_last_is_shown_and_parents_come_first() {
+        let line = |point: &str, options: &str| format!("1 2 0:3 / {point} {options} - ext4 x rw");
+        let text =
+            [line("/b/c", "rw"), line("/b", "rw"), line("/", "rw"), line("/b", "ro")].join("\n");
+        let shown = shown_mounts(&text);
+        let seen: Vec<_> =
+            shown.iter().map(|s| (s.point.display().to_string(), s.writable)).collect();
+        assert_eq!(seen, [("/".into(), true), ("/b".into(), false), ("/b/c".into(), true)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, sethostname};
 
+use super::capabilities::drop_those_of_the_host;
 use super::filesystem::enter_private_view;
 use super::{NodeSpec, Report};
 
@@ -92,6 +93,8 @@ fn process_one(helper: Pid, hostname: &str, hosts: &str) -> Result<ExitCode, Str
     for (file, text) in [("/etc/hosts", hosts), ("/etc/hostname", &format!("{hostname}\n"))] {
         fs::write(file, text).map_err(|error| format!("cannot write {file}: {error}"))?;
     }
+    drop_those_of_the_host()
+        .map_err(|error| format!("cannot drop capabilities over the host: {error}"))?;
     let shell = Command::new("/bin/sh")
         .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())

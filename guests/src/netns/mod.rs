@@ -2,8 +2,9 @@
 //!
 //! Purpose: `kind: netns` — a network, PID, mount, IPC and UTS namespace per node. The node has its
 //! own host name, `/etc/hosts`, `/sys`, `/tmp` and process numbers; its programs are the host's.
-//! It sees the host's files under a private overlay: what it writes or deletes is gone with it and
-//! the host is unchanged.
+//! It sees the host's files under private overlays: what it writes or deletes is gone with it and
+//! the host is unchanged. What is the kernel's and not the network's cannot be changed: `/sys` and
+//! `/proc/sys` are read-only but for the network's part, and capabilities over the host are dropped.
 //!
 //! Shape: the lab runs this program's own binary once more with [`HELPER_ARGUMENT`]; that process
 //! makes the namespaces, forks the node's process 1 (which only reaps), and that one starts a shell
@@ -14,12 +15,15 @@
 //! Assumes the caller is inside the lab's sandbox (root, or root of its user namespace).
 //!
 //! Not modelled: limits on CPU and memory; devices other than the harmless ones; a kernel per node
-//! (all share the host's, so kernel-wide state such as modules is shared).
+//! (all share the host's, so kernel-wide state such as modules is shared); a prison: root in a node
+//! may still mount, so software that sets out to get at the host can.
 //!
 //! Reference: `namespaces(7)`, `pivot_root(2)`, and the kernel's `overlayfs.rst`.
 
+mod capabilities;
 mod filesystem;
 mod init;
+mod kernel_files;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -32,6 +36,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+pub use capabilities::confine;
 pub use filesystem::View;
 pub use init::main as helper_main;
 

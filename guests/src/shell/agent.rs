@@ -54,6 +54,13 @@ pub(super) fn loader(setup: &str, load: &Key) -> String {
     )
 }
 
+/// Whether a line of a console is the echo of [`loader`], or a part of it: terminals fold it.
+pub(crate) fn is_loader(line: &str) -> bool {
+    ["stty raw -echo", "exec sh -c 'printf \"\\036", "n=${n%.}", "a=\"$a$l$n\"", "eval \"$a\"'"]
+        .iter()
+        .any(|part| line.contains(part))
+}
+
 /// The agent's text for the loader, with the session's key, and with a name that no other session on
 /// the same file system has.
 pub(super) fn program(session: &Key, name: &Key) -> String {
@@ -111,6 +118,19 @@ mod tests {
         let line = loader("dmesg -n 1 2>/dev/null;", &Key::from_u64(1));
         assert!(line.len() < 1000, "{}", line.len());
         assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn an_echo_of_the_loader_is_known_folded_too() {
+        let line = loader("dmesg -n 1 2>/dev/null;", &Key::from_u64(1));
+        // As long as a terminal's line: a prompt comes before the first.
+        let (first, rest) = line.trim_end().split_at(75);
+        assert!(is_loader(first), "{first}");
+        for part in rest.as_bytes().chunks(80) {
+            let part = String::from_utf8_lossy(part);
+            assert!(is_loader(&part), "{part}");
+        }
+        assert!(!is_loader("# eval $a; stty raw"));
     }
 
     #[test]

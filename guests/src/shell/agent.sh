@@ -30,7 +30,7 @@ f() { printf '\036%s %s\037' "$K" "$1" >&9; }
 g='o=$1 n=$2 v=$3 a= c= j=0 t=0 s=
 exec 7>&1 <&8 >&9
 f() { printf "\036%s %s\037" $o "$1"; }
-for i in $v; do echo "$n p$$"; done >&3
+for i in $v; do echo "$n p$$ $PPID"; done >&3
 f armed
 d() {
 c=$p
@@ -82,19 +82,19 @@ settle() {
 }
 
 # Waits until the word $1 is said: c and the number of a command that was started or died, so that only
-# its process reads the console. Notes processes (u) and statuses (r, of q) on the way. What is said
+# its process reads the console. Notes processes (u, and w that waits for it) and statuses (r, of q) on the way. What is said
 # when a command starts is short: each byte is read by itself, and the command waits meanwhile.
 hand() {
 	while read -r x y <&3; do
 		case $y in
-		p*) u=${y#p} && continue ;;
+		p*) w=${y#* } u=${y% *} u=${u#p} && continue ;;
 		?*) r=$y q=$x ;;
 		esac
 		[ "$x" = "$1" ] && break
 	done
 }
 
-k= r= q= u= m=0 z=0 v=1
+k= r= q= u= w= m=0 z=0 v=1
 case $(ls -l /proc/$$/exe) in *busybox*) v="1 2 3 4" ;; esac
 # The left side only makes a pipe: descriptor 3 becomes both its ends, for the agent's own use.
 : | {
@@ -144,6 +144,8 @@ case $(ls -l /proc/$$/exe) in *busybox*) v="1 2 3 4" ;; esac
 			z=$((z+1))
 			for i in $v; do echo "q$z"; done >&3
 			hand "q$z"
+			# Nobody is left to tell of a command that killed its parent: it counts as killed, too.
+			[ -e /proc/$w/fd/0 ] || [ -e /proc/$u ] || [ "$q" = "c$2" ] || { q=c$2 r=137; }
 			if [ "$m" != "$2" ]; then
 				f "never $2"
 			elif [ "$q" != "c$2" ]; then

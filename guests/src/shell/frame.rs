@@ -6,6 +6,7 @@
 //! Assumes bodies shorter than [`BODY_BYTES`]. A frame that is torn by foreign bytes is text: the
 //! host asks again (see `machine.rs`).
 
+use std::borrow::Cow;
 use std::fmt;
 
 const START: u8 = 0x1e;
@@ -125,6 +126,56 @@ fn look(bytes: &[u8], keys: &[Key]) -> Look {
     }
 }
 
+/// Takes frames out of a stream, whatever their keys: what is left is for people to read. What may
+/// be the beginning of a frame is held back.
+#[derive(Debug, Default)]
+pub(crate) struct Unframed {
+    held: Vec<u8>,
+}
+
+impl Unframed {
+    /// The text in what has come.
+    pub(crate) fn feed<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.held.is_empty() && !bytes.contains(&START) {
+            return Cow::Borrowed(bytes);
+        }
+        let mut text = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            match (self.held.len(), byte) {
+                // What was torn by another frame is no text.
+                (0 | HEAD_BYTES.., START) => self.held = vec![START],
+                (0, _) => text.push(byte),
+                (HEAD_BYTES.., END) => self.held.clear(),
+                (length, _) => {
+                    self.held.push(byte);
+                    if !may_be_frame(byte, length) {
+                        // Of a torn frame the rest may be something else.
+                        let head = if length < HEAD_BYTES { 0 } else { HEAD_BYTES };
+                        text.extend(self.held.drain(..).skip(head));
+                        if byte == START {
+                            text.pop();
+                            self.held.push(START);
+                        }
+                    }
+                }
+            }
+        }
+        Cow::Owned(text)
+    }
+}
+
+/// `RS key SP`.
+const HEAD_BYTES: usize = KEY_BYTES + 2;
+
+/// Whether `byte` can stand at `index` of a frame, behind its first byte and before its last.
+fn may_be_frame(byte: u8, index: usize) -> bool {
+    match index {
+        1..=KEY_BYTES => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        _ if index + 1 == HEAD_BYTES => byte == b' ',
+        _ => index < HEAD_BYTES + BODY_BYTES && (b' '..=b'~').contains(&byte),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -164,6 +215,21 @@ mod tests {
         let (text, frames) = scan(&[fake, torn]);
         assert_eq!(frames, ["end 0"]);
         assert_eq!(text, [&fake[..], b"\x1e0123456789abcdef en"].concat());
+    }
+
+    #[test]
+    fn people_do_not_see_frames() {
+        let stream = b"a\x1e0123456789abcdef start 11\x1fb\n\x1e0123456789abcdef en\
+            \x1effffffffffffffff end 0\x1fc \x1e\x1fd \x1e0123\x1e0123456789abcdef busy 1\x1f.\
+            \x1e0123456789abcdef ";
+        for chunk in [1, 2, 7, 500] {
+            let mut unframed = Unframed::default();
+            let text: Vec<u8> =
+                stream.chunks(chunk).flat_map(|bytes| unframed.feed(bytes).into_owned()).collect();
+            assert_eq!(text.escape_ascii().to_string(), "ab\\nc \\x1e\\x1fd \\x1e0123.", "{chunk}");
+        }
+        let long = [&b"\x1e0123456789abcdef "[..], &[b'x'; 4096]].concat();
+        assert_eq!(*Unframed::default().feed(&long), [b'x'; 4096]);
     }
 
     #[test]

@@ -215,6 +215,7 @@ impl Job {
             if now >= ending.kill_at {
                 ending.kill_at = now + 2 * GRACE;
                 next.extend(self.signal("KILL"));
+                self.ask_soon(now);
             }
         } else if self.overdue.is_some_and(|overdue| now >= overdue) {
             next.extend(self.end(true, now));
@@ -419,7 +420,16 @@ impl Job {
     fn end(&mut self, timed_out: bool, now: Instant) -> Vec<Next> {
         self.ending =
             Some(Ending { timed_out, kill_at: now + GRACE, give_up: now + GRACE + AFTER_KILL });
+        self.ask_soon(now);
         self.signal("TERM").into_iter().collect()
+    }
+
+    /// A command that killed what waits for it ends without a word.
+    fn ask_soon(&mut self, now: Instant) {
+        if let Phase::Running { .. } = self.phase {
+            self.wait = ASK_FIRST;
+            self.ask_at = self.ask_at.min(now + self.wait);
+        }
     }
 
     fn signal(&mut self, signal: &str) -> Option<Next> {

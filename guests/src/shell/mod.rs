@@ -29,11 +29,13 @@ mod process;
 mod slot;
 mod watch;
 
+pub(crate) use agent::is_loader;
 pub use agent::{BACKGROUND_BYTES, COMMAND_BYTES};
 pub use background::Background;
 pub use command::{Armed, CommandError, Cut, Finished, RunOptions, Running};
 pub(crate) use command::{brief, collector, signal};
 pub use frame::Key;
+pub(crate) use frame::Unframed;
 pub use handle::{LoginError, LoginOptions, Shell};
 pub use machine::Lost;
 pub use output::{Collector, Output};
