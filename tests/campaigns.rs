@@ -491,3 +491,20 @@ stop: { metric: received, width: 0.001%, at_least: 2 }
     let report = fs::read_to_string(place.path("campaigns/plan/report.md")).expect("a report");
     common::says(&report, &["at most 3 replicates each", "The stop rule was not reached"]);
 }
+
+#[test]
+fn many_failed_runs_are_counted_not_listed() {
+    let place = place("topology: net.yaml\ntime: virtual\nparams: { nodes: 2 }\nreplicates: 30\n");
+    place.file(
+        "net.yaml",
+        NET.replace("{ command: \"ping -c ${count} -i 0.2 -W 1 h1\", status: any }", "\"false\""),
+    );
+    let ended = run(&place, &[]).expect(1).says(&["30 runs did not count"]);
+    let lines = ended.stderr.matches("run at -: failed").count();
+    assert_eq!(lines, 20, "{}", ended.stderr);
+    common::says(&ended.text(), &["0 runs counted, 30 failed"]);
+    // Nothing counts, and that is what the report says.
+    place.call(&["campaign", "report", "out"]).expect(0);
+    let report = fs::read_to_string(place.path("out/report.md")).expect("a report");
+    common::says(&report, &["No run counts", "| failed | 30 |", "false"]);
+}

@@ -124,6 +124,10 @@ fn of_unfinished(
         values(out, topology, results, expression);
     }
     let report = results.and_then(|results| results.tasks.iter().find(|task| task.name == name));
+    // What commands with errors said stands above.
+    if report.is_some_and(|report| report.commands.iter().any(|command| command.error.is_some())) {
+        return;
+    }
     let mut nodes = BTreeSet::new();
     for command in &task.commands {
         let node = topology.nodes.get(command.node).map_or("", |node| node.name.as_str());

@@ -206,7 +206,9 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         .collect();
     let names =
         |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
-    let title = format!("{} by {across} and {up}", with_unit(name, &samples.unit));
+    let unit =
+        if samples.unit.is_empty() { String::new() } else { format!(" in {}", samples.unit) };
+    let title = format!("{name}{unit} by {across} and {up}");
     let caption =
         format!("Mean of {name} at each {across} and {up}.{}", pooled(data, &[across, up]));
     let words = Words { title: &title, x: across, y: up };

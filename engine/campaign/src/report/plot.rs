@@ -288,7 +288,7 @@ pub(super) fn heat(
                 let opposite = (corner.0 + 1.0, corner.1 + 1.0);
                 chart.draw_series([Rectangle::new([corner, opposite], color(*value).filled())])?;
                 if !many {
-                    let ink = if share(*value) > 0.5 { WHITE } else { BLACK };
+                    let ink = if share(*value) > 0.65 { WHITE } else { BLACK };
                     let style = (FONT, 12).into_font().color(&ink).pos(CENTRE);
                     let at = (corner.0 + 0.5, corner.1 + 0.5);
                     chart.draw_series([Text::new(short(*value), at, style)])?;

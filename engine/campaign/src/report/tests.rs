@@ -198,7 +198,7 @@ fn figures_say_what_they_show() {
         }
     };
     has("xy-rtt", &["rate, bit/s", "rtt, ms", "500k", "10M", "1G", "kind 2x"]);
-    has("heat-rtt", &["rtt, ms by rate and kind", "ms", "500kbit/s", "1Gbit/s"]);
+    has("heat-rtt", &["rtt in ms by rate and kind", "ms", "500kbit/s", "1Gbit/s"]);
     has("time-rtt", &["time since the start, s"]);
     let svg = |data: &Data| figures::all(data).unwrap().remove(0).svg;
     let joined = svg(&data);
