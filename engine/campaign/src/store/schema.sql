@@ -48,7 +48,7 @@ CREATE TABLE runs (
     verdict     TEXT,               -- valid, degraded or invalid
     reasons     TEXT NOT NULL,      -- of the verdict
     outcome     TEXT,               -- passed, failed, inconclusive or interrupted
-    errors      TEXT NOT NULL,
+    errors      TEXT NOT NULL,      -- what went wrong; `expected …`: an expectation that does not hold
     started     TEXT NOT NULL,
     seconds     REAL NOT NULL,      -- from start to end, by the wall clock
     ready_seconds   REAL,           -- of these, until all nodes were ready
