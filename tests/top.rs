@@ -124,7 +124,7 @@ fn a_living_run_is_shown_and_a_finished_one_refused() {
 fn an_unknown_run_is_named() {
     let done = top(Path::new("no-such-run"));
     let why = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert_eq!((done.status.code(), done.stdout.len()), (Some(1), 0), "{why}");
+    assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0), "{why}");
     assert!(why.contains("no-such-run"), "{why}");
 }
 
