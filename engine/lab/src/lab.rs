@@ -273,6 +273,7 @@ impl Lab {
             })
             .collect();
         let plane = Arc::new(Mutex::new(plane));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let holds = Arc::default();
         let nodes = Arc::new(Nodes::new(Ground {
             topology: Arc::clone(&topology),
@@ -280,7 +281,8 @@ impl Lab {
             directory: directory.to_owned(),
             events: events.clone(),
             hosts: configure::known_hosts(&topology),
-            turns: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            turns: Semaphore::new(cores),
+            boots: Semaphore::new(2 * cores),
             plane: Arc::clone(&plane),
             cables: Cables::new(Arc::clone(&topology), Arc::clone(&holds)),
         }));

@@ -146,6 +146,9 @@ pub struct Ground {
     /// Namespace nodes start in turns, as many at a time as there are cores: each is a burst of work
     /// for the processor, and hundreds at once would only be in each other's way.
     pub turns: Semaphore,
+    /// Virtual machines boot in turns, too, two for each core: thirty at once on two cores starve each other
+    /// until their shells do not answer in time.
+    pub boots: Semaphore,
     /// `None` once the lab is stopped.
     pub plane: Arc<Mutex<Option<DataPlane>>>,
     /// The virtual machines' cables.
@@ -218,6 +221,8 @@ pub async fn bring_up(
     let node = &ground.topology.nodes[index];
     let (started, machine, shell) = match footing {
         Footing::Machine(prepared, plugs) => {
+            // Nobody closes the semaphore.
+            let _boot = ground.boots.acquire().await;
             let started = Instant::now();
             let (machine, shell) = start_qemu(ground, index, prepared, plugs, life).await?;
             (started, machine, shell)
