@@ -81,6 +81,7 @@ nodes:
   panics: { kind: qemu }
   reboots: { kind: qemu }
   killed: { kind: qemu }
+  orphaned: { kind: qemu }
   good: { kind: qemu }
 tasks:
   - name: end
@@ -88,6 +89,7 @@ tasks:
       panics: "sleep 1; echo c > /proc/sysrq-trigger; sleep 1000"
       reboots: "sleep 1; reboot -f; sleep 1000"
       killed: sleep 1000
+      orphaned: "sleep 1; kill -9 -1; sleep 1000"
       good: "sleep 3; echo survived"
     timeout: 60s
   - { name: never, run: { good: echo hello } }
@@ -101,6 +103,7 @@ tasks:
     says(&errors, &["`panics`", "panicked", "sysrq"]);
     says(&errors, &["`reboots`", "rebooted"]);
     says(&errors, &["`killed`", "signal 9"]);
+    says(&errors, &["`orphaned`", "the shell has ended (status 137)"]);
     assert_eq!(results.output("end", "good"), "survived\n", "{errors}");
     assert_eq!(results.status("end", "good"), Some(0));
     assert_eq!(results.task("never")["ran"], false);

@@ -63,7 +63,7 @@ static TABLE: &[Os] = &[
         login: None,
         password: None,
         restart: Some(
-            r"(?-u)^tapestry: ready|Linux version \d|SeaBIOS \(version|reboot: (Restarting|System halted|Power down)",
+            r"(?-u)^tapestry: (ready|the shell has ended)|Linux version \d|SeaBIOS \(version|reboot: (Restarting|System halted|Power down)",
         ),
         ..LINUX
     },

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{for_each_shell, quick};
+use common::{for_each_shell, for_each_shell_with, quick};
 use tapestry_guests::shell::{CommandError, Lost, RunOptions, Shell};
 
 /// Runs `text`, which must end by itself.
@@ -219,6 +219,18 @@ fn a_command_that_kills_its_parent_counts_as_killed_and_the_shell_stays_usable()
         // Giving the shell up would take 13 s.
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         assert_eq!(run(&shell, "echo next").await, (0, "next\n".into()));
+    });
+}
+
+/// The program that passes a command's output on loses the closing frame, and reads no more when the
+/// agent is asked for another: what the agent writes then would end it.
+#[test]
+fn an_output_that_nobody_reads_does_not_end_the_shell() {
+    let deaf = "#!/bin/sh\n/bin/cat >/dev/null\nexec 0>/proc/self/fd/0\nexec sleep 5\n";
+    for_each_shell_with(&[("cat", deaf)], async |shell| {
+        for _ in 0..2 {
+            assert_eq!(run(&shell, "exit 7").await.0, 7);
+        }
     });
 }
 

@@ -57,7 +57,10 @@ echo "tapestry: ready"
 while :; do
     setsid -c /usr/bin/ash -l < /dev/ttyS0 > /dev/ttyS0 2>&1 &
     shell=$!
+    status=unknown
     # A signal ends `wait` early; then the shell is still there.
-    while kill -0 $shell 2>/dev/null; do wait $shell; done
-    echo "tapestry: the shell has ended, starting another"
+    while kill -0 $shell 2>/dev/null; do wait $shell; status=$?; done
+    # What the kernel said last may tell why: it does not write here.
+    dmesg | tail -n 3
+    echo "tapestry: the shell has ended (status $status), starting another"
 done

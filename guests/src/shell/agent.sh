@@ -100,6 +100,8 @@ case $(ls -l /proc/$$/exe) in *busybox*) v="1 2 3 4" ;; esac
 : | {
 	exec 3<>/proc/self/fd/0 0<&8
 	trap 'rm -rf "$d"; exit' HUP TERM
+	# The relay may end between the opening of its pipe and the writing of a frame (q).
+	trap : PIPE
 	f "ready ${d:--} ${s:--}"
 	while IFS= read -r l; do
 		case $l in

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::agent;
 use super::frame::Key;
 use super::machine::{Event, Lost, Start};
-use super::process::{ANSWER, TRIES, Ticket};
+use super::process::{ANSWER, HUHS, TRIES, Ticket};
 
 /// Pieces on their way without an acknowledgement: less than a terminal holds.
 const WINDOW: usize = 3;
@@ -64,6 +64,7 @@ pub(super) struct Job {
     ask_at: Instant,
     wait: Duration,
     tries: u32,
+    huhs: u32,
     /// When the command, running, is overdue.
     overdue: Option<Instant>,
     ending: Option<Ending>,
@@ -96,6 +97,7 @@ impl Job {
             ask_at: now,
             wait: ANSWER,
             tries: 0,
+            huhs: 0,
             overdue: None,
             ending: None,
             cooked: cooked.then(Cooked::default),
@@ -198,7 +200,7 @@ impl Job {
             ["ack", index, length] if key == ticket.open => self.acknowledged(index, length, now),
             ["start", process] if key == ticket.open => self.started(process, now),
             // Said by the process itself, so it has not started.
-            ["huh"] if key == ticket.open => self.repeat_delivery(now),
+            ["huh"] if key == ticket.open => self.misunderstood(now),
             ["busy", number, process] if is_me(number) => self.started(process, now),
             ["gone", number, _] if is_me(number) => self.died(now),
             _ => Vec::new(),
@@ -227,7 +229,7 @@ impl Job {
     }
 
     fn expect_answer(&mut self, now: Instant) {
-        self.tries = 0;
+        (self.tries, self.huhs) = (0, 0);
         self.wait = ANSWER;
         self.ask_at = now + self.wait;
     }
@@ -401,19 +403,30 @@ impl Job {
         }
     }
 
-    /// Sends all pieces anew, unless that was tried often enough.
+    /// A line was not understood: perhaps one of the delivery.
+    fn misunderstood(&mut self, now: Instant) -> Vec<Next> {
+        self.huhs += 1;
+        self.deliver_again(self.huhs > HUHS, now)
+    }
+
+    /// Sends all pieces anew, and waits longer for an answer.
     fn repeat_delivery(&mut self, now: Instant) -> Vec<Next> {
+        self.tries += 1;
+        self.wait *= 2;
+        self.deliver_again(self.tries > TRIES, now)
+    }
+
+    /// Sends all pieces anew, unless that was tried often enough.
+    fn deliver_again(&mut self, is_enough: bool, now: Instant) -> Vec<Next> {
         if !matches!(self.phase, Phase::Sending { .. } | Phase::Released) {
             return Vec::new();
         }
-        self.tries += 1;
-        if self.tries > TRIES {
+        if is_enough {
             return vec![Next::Lost(Lost::Silent { while_: "taking a command" })];
         }
         if self.phase == Phase::Released {
             self.start.at_once = true;
         }
-        self.wait *= 2;
         self.send_from_the_first(now)
     }
 

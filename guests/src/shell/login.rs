@@ -39,9 +39,22 @@ pub(super) struct Login {
     tail: Vec<u8>,
     logins: u32,
     due: Instant,
+    stage: Stage,
+    /// Lines were repeated, and may still be unread.
+    repeated: bool,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waiting for a prompt.
+    Prompt,
     /// The set-up line was typed: what looks like a prompt now is its echo.
-    typed: bool,
-    loaded: bool,
+    Typed,
+    /// The loader was sent the program.
+    Loaded,
+    /// The agent answers.
+    Agent,
 }
 
 impl Login {
@@ -60,8 +73,8 @@ impl Login {
             tail: Vec::new(),
             logins: 0,
             due: now + REPEAT,
-            typed: false,
-            loaded: false,
+            stage: Stage::Prompt,
+            repeated: false,
         }
     }
 
@@ -86,7 +99,7 @@ impl Login {
 
     /// The guest wrote `text`.
     pub(super) fn handle_text(&mut self, text: &[u8], now: Instant) -> Vec<Step> {
-        if self.loaded || self.typed {
+        if self.stage != Stage::Prompt {
             return Vec::new();
         }
         self.tail.extend_from_slice(text);
@@ -111,7 +124,7 @@ impl Login {
         } else if found(&self.password) {
             self.answer(format!("{}\n", self.os.secret).into_bytes(), now)
         } else if found(&self.shell) {
-            self.typed = true;
+            self.stage = Stage::Typed;
             self.answer(self.loader.clone().into_bytes(), now)
         } else {
             Vec::new()
@@ -121,8 +134,20 @@ impl Login {
     /// The loader answered: the program follows. A loader may answer twice when the set-up line was
     /// repeated; the program is for the last.
     pub(super) fn loaded(&mut self, program: String, now: Instant) -> Vec<Step> {
-        self.loaded = true;
+        self.stage = Stage::Loaded;
         self.answer(program.into_bytes(), now)
+    }
+
+    /// The agent answers, but does not understand lines that were repeated for a loader or a login
+    /// and are still on their way: it is asked to say when it has read them all.
+    pub(super) fn agent_answers(&mut self, now: Instant) -> Vec<Step> {
+        self.stage = Stage::Agent;
+        if self.repeated { self.answer(b"p\n".to_vec(), now) } else { Vec::new() }
+    }
+
+    /// Whether the agent answers, and has read all lines, if it `has_said_so`.
+    pub(super) fn is_done(&self, has_said_so: bool) -> bool {
+        self.stage == Stage::Agent && (has_said_so || !self.repeated)
     }
 
     /// Nothing came of the last answer.
@@ -130,12 +155,14 @@ impl Login {
         if now < self.due {
             return Vec::new();
         }
+        self.repeated = true;
+        if self.stage == Stage::Agent {
+            return self.answer(b"p\n".to_vec(), now);
+        }
         self.tail.clear();
-        self.typed = false;
-        if self.loaded {
+        if std::mem::replace(&mut self.stage, Stage::Prompt) == Stage::Loaded {
             // The program was mangled: a dot ends the loader, whose shell then ends too, and the
             // login starts over if the system offers one again.
-            self.loaded = false;
             return self.answer(b"\n.\n".to_vec(), now);
         }
         if self.shell.is_none() {

@@ -348,14 +348,13 @@ impl Machine {
         match words[..] {
             ["ready", directory, _] if matches!(self.state, State::Login(_)) => {
                 self.directory = (directory != "-").then(|| directory.to_owned());
-                self.state = State::Ready;
-                if self.cooked {
-                    // Programs' lines end with CR LF here, so records cannot be told apart.
-                    self.filter = None;
-                }
-                self.events.push_back(Event::Ready);
+                self.login(|login| login.agent_answers(now));
+                self.finish_login(false);
             }
-            ["pong"] => self.suspicion = None,
+            ["pong"] => {
+                self.suspicion = None;
+                self.finish_login(true);
+            }
             _ => {}
         }
         if let Some(process) = &mut self.process {
@@ -450,6 +449,19 @@ impl Machine {
             let next = job.deliver(process.ticket(), now);
             self.follow(next, now);
         }
+    }
+
+    /// Is ready, if the agent is. `all_is_read` says that it has read all lines so far.
+    fn finish_login(&mut self, all_is_read: bool) {
+        if !matches!(&self.state, State::Login(login) if login.is_done(all_is_read)) {
+            return;
+        }
+        self.state = State::Ready;
+        if self.cooked {
+            // Programs' lines end with CR LF here, so records cannot be told apart.
+            self.filter = None;
+        }
+        self.events.push_back(Event::Ready);
     }
 
     fn login(&mut self, act: impl FnOnce(&mut Login) -> Vec<Step>) {

@@ -11,6 +11,9 @@ use super::machine::Lost;
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 /// Repetitions after which the shell is given up: 2 + 4 + 8 + 16 s.
 pub(super) const TRIES: u32 = 4;
+/// Answers `huh` in a row after which the shell is given up. Each line that was repeated because the
+/// guest was slow is one, once it reads them all; so these are no measure of time.
+pub(super) const HUHS: u32 = 64;
 
 /// What tells one process from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +54,14 @@ pub(super) struct Process {
     ask_at: Instant,
     wait: Duration,
     tries: u32,
+    huhs: u32,
 }
 
 impl Process {
     /// A process about to be asked for with [`Process::request`].
     pub(super) fn new(ticket: Ticket, background: bool, now: Instant) -> Self {
         let (state, wait) = (State::Asked, ANSWER);
-        Self { ticket, background, state, ask_at: now + wait, wait, tries: 0 }
+        Self { ticket, background, state, ask_at: now + wait, wait, tries: 0, huhs: 0 }
     }
 
     /// A process that waits for a command already.
@@ -85,7 +89,7 @@ impl Process {
     /// Tells it to end without a command; gives the line for the guest.
     pub(super) fn dismiss(&mut self, now: Instant) -> String {
         self.state = State::Dismissed;
-        self.tries = 0;
+        (self.tries, self.huhs) = (0, 0);
         self.wait = ANSWER;
         self.ask_at = now + self.wait;
         "x\n".to_owned()
@@ -108,8 +112,8 @@ impl Process {
                 self.state = State::Ready;
                 News::None
             }
-            (State::Asked, ["huh"]) => self.repeat(self.request(), now),
-            (State::Dismissed, ["huh"]) if is_own => self.repeat("x\n".to_owned(), now),
+            (State::Asked, ["huh"]) => self.say_again(self.request(), now),
+            (State::Dismissed, ["huh"]) if is_own => self.say_again("x\n".to_owned(), now),
             (_, ["gone", number, _]) if number.parse() == Ok(self.ticket.number) => News::Gone,
             _ => News::None,
         }
@@ -128,6 +132,16 @@ impl Process {
                 self.repeat(format!("q {number} {close}\n"), now)
             }
         }
+    }
+
+    /// A line was not understood: perhaps this one.
+    fn say_again(&mut self, line: String, now: Instant) -> News {
+        self.huhs += 1;
+        if self.huhs > HUHS {
+            return News::Lost(Lost::Silent { while_: "making a process" });
+        }
+        self.ask_at = now + self.wait;
+        News::Send(line)
     }
 
     fn repeat(&mut self, line: String, now: Instant) -> News {

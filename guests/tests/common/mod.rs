@@ -3,9 +3,10 @@
 // Each test program uses its part.
 #![allow(dead_code, unreachable_pub)]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,6 +70,11 @@ pub async fn node(name: &str) -> (Shell, Node) {
 
 /// Runs `test` on each shell of this machine, interactively on a pseudo-terminal.
 pub fn for_each_shell(test: impl AsyncFn(Shell)) {
+    for_each_shell_with(&[], test);
+}
+
+/// The same where programs of these names are these scripts.
+pub fn for_each_shell_with(scripts: &[(&str, &str)], test: impl AsyncFn(Shell)) {
     let mut tried = 0;
     for command in ["dash -i", "bash --norc -i", "busybox sh -i"] {
         let mut words = command.split(' ');
@@ -80,6 +86,11 @@ pub fn for_each_shell(test: impl AsyncFn(Shell)) {
         // The agent and the commands shall run in this shell too.
         let bin = tempfile::tempdir().expect("temporary directory");
         std::os::unix::fs::symlink(path, bin.path().join("sh")).expect("a link");
+        for (name, text) in scripts {
+            let file = bin.path().join(name);
+            std::fs::write(&file, text).expect("a script");
+            std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("a program");
+        }
         println!("shell: {command}");
         let arguments: Vec<&str> = words.collect();
         let runtime = tokio::runtime::Runtime::new().expect("runtime");

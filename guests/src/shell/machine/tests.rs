@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::process::HUHS;
 use super::*;
 use crate::os;
 
@@ -210,6 +211,13 @@ impl Bench {
         panic!("no end: {:?}", self.events);
     }
 
+    /// Starts a command as soon as the shell is ready.
+    fn start_when_ready(&mut self, text: &str) {
+        self.run(|answer| vec![answer]);
+        assert_eq!(self.take_events(), [Event::Ready]);
+        self.start(text, None);
+    }
+
     fn start(&mut self, text: &str, timeout: Option<Duration>) {
         let start = Start { text: text.into(), background: false, at_once: true, timeout };
         self.machine.start(start, self.now);
@@ -352,6 +360,63 @@ fn a_silent_guest_is_given_up_in_every_phase() {
         assert!(matches!(last, Some(Event::Lost(Lost::Silent { .. }))), "{answers}: {last:?}");
         assert!(bench.now - bench.begun < Duration::from_mins(2), "{answers}");
     }
+}
+
+/// Lets the guest be too slow to read for so many of the host's waits. Returns what is unread then.
+fn starve(bench: &mut Bench, waits: usize) -> Vec<u8> {
+    let mut unread = Vec::new();
+    for _ in 0..waits {
+        unread.extend(std::iter::from_fn(|| bench.machine.poll_transmit()).flatten());
+        bench.now = bench.machine.poll_timeout().expect("a wait has an end");
+        bench.machine.handle_timeout(bench.now);
+    }
+    unread
+}
+
+#[test]
+fn lines_repeated_for_a_slow_guest_do_no_harm() {
+    let mut bench = Bench::new();
+    bench.machine.handle_input(b"tapestry: ready\r\n\x1b[6n~ # ", bench.now);
+    let loader = bench.machine.poll_transmit().expect("the loader");
+    for answer in bench.guest.take(&loader) {
+        bench.machine.handle_input(&answer, bench.now);
+    }
+    // Minutes later the agent is there, and does not understand what was typed meanwhile.
+    let unread = starve(&mut bench, 2 * HUHS as usize);
+    for answer in bench.guest.take(&unread) {
+        bench.machine.handle_input(&answer, bench.now);
+    }
+    assert_eq!(bench.machine.poll_event(), None, "lines are unread");
+    bench.start_when_ready("true");
+    bench.run(|answer| vec![answer]);
+    assert_eq!(bench.result(), (Vec::new(), Some((0, false))));
+
+    // The same while the process of a command is asked for, and while one is delivered.
+    for waits in [3, 4] {
+        bench.start("true", None);
+        let unread = starve(&mut bench, waits);
+        for answer in bench.guest.take(&unread) {
+            bench.machine.handle_input(&answer, bench.now);
+        }
+        bench.run(|answer| vec![answer]);
+        assert_eq!(bench.result(), (Vec::new(), Some((0, false))), "{waits}");
+    }
+    assert_eq!(bench.guest.runs, ["true"; 3]);
+}
+
+#[test]
+fn a_guest_that_understands_nothing_is_given_up() {
+    let mut bench = Bench::ready();
+    bench.guest.armed = None;
+    bench.start("true", None);
+    let session = bench.guest.session.clone();
+    bench.guest.dead = true;
+    for _ in 0..=HUHS {
+        bench.machine.handle_input(format!("\x1e{session} huh\x1f").as_bytes(), bench.now);
+    }
+    bench.run(|answer| vec![answer]);
+    let last = bench.take_events().pop();
+    assert!(matches!(last, Some(Event::Lost(Lost::Silent { .. }))), "{last:?}");
 }
 
 #[test]
