@@ -257,16 +257,8 @@ impl Namespace {
             Change::Left(counters) => {
                 // The kernel takes down what leaves; that was nobody's command.
                 heard.notices.retract_down(&interface.endpoint, now - AT_ONCE);
-                if let Some(Counters { sent, send_drops, receive_drops }) = counters {
-                    let name = interface.name.clone();
-                    let without_carrier = 0;
-                    let last = InterfaceCounters {
-                        name,
-                        sent,
-                        send_drops,
-                        without_carrier,
-                        receive_drops,
-                    };
+                if let Some(counters) = counters {
+                    let last = InterfaceCounters { name: interface.name.clone(), ..counters };
                     heard.left.insert(interface.number, last);
                 }
                 interface.watched.store(false, Ordering::Relaxed);
@@ -296,48 +288,40 @@ impl Interface {
 }
 
 /// What the kernel tells of an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Change {
     /// It is there, and up or not.
     Up(bool),
     /// It was deleted or moved to another namespace, having counted so many frames.
-    Left(Option<Counters>),
+    Left(Option<InterfaceCounters>),
 }
 
-/// Counters of an interface, in the kernel's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counters {
-    sent: u64,
-    receive_drops: u64,
-    send_drops: u64,
-}
-
-impl Counters {
-    /// Finds `IFLA_STATS64`, a `struct rtnl_link_stats64`, among a message's attributes.
-    fn among(mut attributes: &[u8]) -> Option<Self> {
-        const HEADER_BYTES: usize = 4;
-        const STATS: u16 = 23;
-        const SENT: usize = 1;
-        const RECEIVE_DROPS: usize = 6;
-        const SEND_DROPS: usize = 7;
-        loop {
-            let two =
-                |at: usize| Some(u16::from_ne_bytes(attributes.get(at..at + 2)?.try_into().ok()?));
-            let (length, kind) = (usize::from(two(0)?), two(2)?);
-            let value = attributes.get(HEADER_BYTES..length)?;
-            if kind == STATS {
-                let figure = |at: usize| {
-                    let bytes = value.get(at * 8..at * 8 + 8)?;
-                    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-                };
-                return Some(Self {
-                    sent: figure(SENT)?,
-                    receive_drops: figure(RECEIVE_DROPS)?,
-                    send_drops: figure(SEND_DROPS)?,
-                });
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..)?;
+/// Finds `IFLA_STATS64`, a `struct rtnl_link_stats64`, among a message's attributes. The counters
+/// are without the interface's name.
+fn counters_among(mut attributes: &[u8]) -> Option<InterfaceCounters> {
+    const HEADER_BYTES: usize = 4;
+    const STATS: u16 = 23;
+    const SENT: usize = 1;
+    const RECEIVE_DROPS: usize = 6;
+    const SEND_DROPS: usize = 7;
+    loop {
+        let two =
+            |at: usize| Some(u16::from_ne_bytes(attributes.get(at..at + 2)?.try_into().ok()?));
+        let (length, kind) = (usize::from(two(0)?), two(2)?);
+        let value = attributes.get(HEADER_BYTES..length)?;
+        if kind == STATS {
+            let figure = |at: usize| {
+                let bytes = value.get(at * 8..at * 8 + 8)?;
+                Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+            };
+            return Some(InterfaceCounters {
+                sent: figure(SENT)?,
+                receive_drops: figure(RECEIVE_DROPS)?,
+                send_drops: figure(SEND_DROPS)?,
+                ..InterfaceCounters::default()
+            });
         }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
 }
 
@@ -364,7 +348,7 @@ fn changes(datagram: &[u8]) -> Vec<(u32, Change)> {
                 Some(libc::RTM_DELLINK) => {
                     let end = rest.len().min(length as usize);
                     let attributes = rest.get(ATTRIBUTES..end).unwrap_or_default();
-                    found.push((index, Change::Left(Counters::among(attributes))));
+                    found.push((index, Change::Left(counters_among(attributes))));
                 }
                 _ => {}
             }
@@ -420,7 +404,12 @@ mod tests {
         bytes.extend(attribute(23, &stats));
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        let counters = Counters { sent: 101, receive_drops: 106, send_drops: 107 };
+        let counters = InterfaceCounters {
+            sent: 101,
+            receive_drops: 106,
+            send_drops: 107,
+            ..InterfaceCounters::default()
+        };
         assert_eq!(changes(&bytes), [(3, Change::Left(Some(counters)))]);
         assert_eq!(changes(&bytes[..60]), [(3, Change::Left(None))]);
     }

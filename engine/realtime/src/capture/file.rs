@@ -207,11 +207,18 @@ impl Files {
         self.tail.pass(sealed_bytes);
         current.latest_unix_ns = piece.unix_ns();
         self.bytes += piece.frame_bytes();
-        for (written, &frames) in self.written.iter_mut().zip(piece.frames()) {
-            *written += frames;
-            self.kept.last_mut().into_iter().for_each(|(_, in_file)| *in_file += frames);
+        for (number, &frames) in piece.frames().iter().enumerate() {
+            self.has_come(number, frames);
         }
         Ok(true)
+    }
+
+    /// So many frames of the interface with this number have come into the current file.
+    fn has_come(&mut self, number: usize, frames: u64) {
+        self.written[number] += frames;
+        if let Some((_, in_file)) = self.kept.last_mut() {
+            *in_file += frames;
+        }
     }
 
     /// Brings all frames so far into the file.
@@ -220,25 +227,28 @@ impl Files {
     }
 
     fn flush_to_disk(&mut self, behind: bool) -> Result<(), FileError> {
-        let Some(current) = &mut self.current else { return Ok(()) };
+        let Some(mut current) = self.current.take() else { return Ok(()) };
         let outcome = self.tail.write(current.file.as_mut(), current.latest_unix_ns, behind);
-        if let Err(Incomplete { error: source, saved }) = outcome {
-            for (interface, bytes) in saved {
-                current.pending[interface as usize] -= 1;
-                current.pending_bytes -= u64::from(bytes);
-                self.bytes += u64::from(bytes);
-                self.written[interface as usize] += 1;
-                self.kept.last_mut().into_iter().for_each(|(_, frames)| *frames += 1);
+        let outcome = match outcome {
+            Ok(()) => {
+                self.bytes += std::mem::take(&mut current.pending_bytes);
+                for (number, frames) in current.pending.iter_mut().enumerate() {
+                    self.has_come(number, std::mem::take(frames));
+                }
+                Ok(())
             }
-            return Err(FileError::Write { file: current.path.clone(), source });
-        }
-        self.bytes += std::mem::take(&mut current.pending_bytes);
-        for (written, pending) in self.written.iter_mut().zip(&mut current.pending) {
-            let frames = std::mem::take(pending);
-            *written += frames;
-            self.kept.last_mut().into_iter().for_each(|(_, in_file)| *in_file += frames);
-        }
-        Ok(())
+            Err(Incomplete { error: source, saved }) => {
+                for (number, bytes) in saved {
+                    current.pending[number as usize] -= 1;
+                    current.pending_bytes -= u64::from(bytes);
+                    self.bytes += u64::from(bytes);
+                    self.has_come(number as usize, 1);
+                }
+                Err(FileError::Write { file: current.path.clone(), source })
+            }
+        };
+        self.current = Some(current);
+        outcome
     }
 
     /// Closes the current file, makes room and opens the next.

@@ -36,24 +36,44 @@ pub(super) fn piece_bytes(captures: usize, all_bytes: usize) -> usize {
     share / BLOCK_BYTES * BLOCK_BYTES
 }
 
-/// Zeroed memory that begins where a huge page does. Untouched it costs nothing.
+/// Zeroed memory for blocks that begins where a huge page does. Untouched it costs nothing.
 pub(super) struct Aligned {
     memory: Vec<u8>,
     start: usize,
-    bytes: usize,
+    /// Bytes of blocks it takes.
+    room: usize,
+    /// Whether it was more than half full once: then it is worth huge pages.
+    busy: bool,
 }
 
+/// What fills the last block of the disk comes behind the room.
+const BEHIND_BYTES: usize = 2 * BLOCK_BYTES;
+
 impl Aligned {
-    pub(super) fn new(bytes: usize) -> Self {
-        let memory = vec![0; bytes + HUGE_PAGE_BYTES];
+    pub(super) fn new(room: usize) -> Self {
+        let memory = vec![0; room + BEHIND_BYTES + HUGE_PAGE_BYTES];
         // Never more than the alignment, which is why there is as much memory besides.
         let start = memory.as_ptr().align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
-        Self { memory, start, bytes }
+        Self { memory, start, room, busy: false }
     }
 
-    /// Has the kernel back the first so many bytes with huge pages, if it can.
-    pub(super) fn use_huge_pages(&mut self, bytes: usize) {
-        sys::use_huge_pages(&mut self[..bytes]);
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The first so many bytes, which are whole blocks, and a block from `unix_ns` that fills the
+    /// last block of the disk: a multiple of [`BLOCK_BYTES`].
+    pub(super) fn sealed(&mut self, len: usize, unix_ns: u64) -> &[u8] {
+        let room = self.room;
+        if !self.busy && len * 2 > room {
+            self.busy = true;
+            sys::use_huge_pages(&mut self[..room]);
+        }
+        let gap = encode::gap(len, BLOCK_BYTES);
+        if gap > 0 {
+            encode::fill(&mut self[len..len + gap], unix_ns);
+        }
+        &self[..len + gap]
     }
 }
 
@@ -61,19 +81,19 @@ impl Deref for Aligned {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.bytes]
+        &self.memory[self.start..self.start + self.room + BEHIND_BYTES]
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.bytes]
+        &mut self.memory[self.start..self.start + self.room + BEHIND_BYTES]
     }
 }
 
 impl fmt::Debug for Aligned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Aligned({} bytes)", self.bytes)
+        write!(f, "Aligned({} bytes)", self.room)
     }
 }
 
@@ -81,37 +101,32 @@ impl fmt::Debug for Aligned {
 #[derive(Debug)]
 pub(super) struct Piece {
     memory: Aligned,
-    /// Bytes it takes.
-    room: usize,
     len: usize,
     /// Frames by their interface's number.
     frames: Vec<u64>,
     frame_bytes: u64,
     /// Of the last frame.
     unix_ns: u64,
-    /// Whether it was full once: then it is worth a huge page.
-    busy: bool,
 }
 
 impl Piece {
     pub(super) fn new(room: usize) -> Self {
-        // What fills the last block of the disk comes behind the room.
-        let memory = Aligned::new(room + 2 * BLOCK_BYTES);
-        let frames = Vec::new();
-        Self { memory, room, len: 0, frames, frame_bytes: 0, unix_ns: 0, busy: false }
+        let memory = Aligned::new(room);
+        Self { memory, len: 0, frames: Vec::new(), frame_bytes: 0, unix_ns: 0 }
     }
 
     /// Adds a frame's block; false if there is no room.
     fn append(&mut self, packet: &Packet<'_>) -> bool {
         let bytes = packet.block_bytes();
-        if self.len + bytes > self.room {
+        let room = self.memory.room();
+        if self.len + bytes > room {
             return false;
         }
         packet.write(&mut self.memory[self.len..self.len + bytes]);
         self.len += bytes;
         // The memory has left the cache since it was used last. A frame's two ends mostly come one
         // right behind the other, so this is for the one after the next.
-        let next = (self.len + bytes).min(self.room)..(self.len + 2 * bytes).min(self.room);
+        let next = (self.len + bytes).min(room)..(self.len + 2 * bytes).min(room);
         sys::fetch_to_write(&self.memory[next]);
         let number = packet.interface as usize;
         if self.frames.len() <= number {
@@ -130,15 +145,7 @@ impl Piece {
 
     /// The blocks and one that fills the last block of the disk: a multiple of [`BLOCK_BYTES`].
     pub(super) fn sealed(&mut self) -> &[u8] {
-        if !self.busy && self.len * 2 > self.room {
-            self.busy = true;
-            self.memory.use_huge_pages(self.room);
-        }
-        let gap = encode::gap(self.len, BLOCK_BYTES);
-        if gap > 0 {
-            encode::fill(&mut self.memory[self.len..self.len + gap], self.unix_ns);
-        }
-        &self.memory[..self.len + gap]
+        self.memory.sealed(self.len, self.unix_ns)
     }
 
     /// Frames by their interface's number; those behind the last have none.

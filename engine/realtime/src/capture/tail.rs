@@ -13,14 +13,11 @@ use super::store::{BLOCK_BYTES, Store, Way};
 /// Blocks at the end of a file. The first byte's offset is a multiple of [`BLOCK_BYTES`].
 pub(super) struct Tail {
     memory: Aligned,
-    piece_bytes: usize,
     /// Place in the file.
     offset: u64,
     len: usize,
     /// How many of the bytes are in the file already.
     written: usize,
-    /// Whether a piece was filled: then it is worth a huge page.
-    busy: bool,
 }
 
 impl Tail {
@@ -30,8 +27,7 @@ impl Tail {
     }
 
     fn with_piece(piece_bytes: usize) -> Self {
-        let memory = Aligned::new(piece_bytes + 2 * BLOCK_BYTES);
-        Self { memory, piece_bytes, offset: 0, len: 0, written: 0, busy: false }
+        Self { memory: Aligned::new(piece_bytes), offset: 0, len: 0, written: 0 }
     }
 
     /// Begins a file.
@@ -51,7 +47,7 @@ impl Tail {
 
     /// Whether so many bytes more are too many for this piece, which must be written then.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.len + bytes > self.piece_bytes
+        self.len + bytes > self.memory.room()
     }
 
     /// Space for so many bytes, which are a block or several.
@@ -84,17 +80,9 @@ impl Tail {
         if self.len == self.written {
             return Ok(());
         }
-        let gap = encode::gap(self.len, BLOCK_BYTES);
-        if gap > 0 {
-            encode::fill(&mut self.memory[self.len..self.len + gap], unix_ns);
-        }
-        if !self.busy && self.len * 2 > self.piece_bytes {
-            self.busy = true;
-            self.memory.use_huge_pages(self.piece_bytes);
-        }
         let small = self.len < LARGE_BYTES;
         let way = if behind || small { Way::Cached } else { Way::Direct };
-        let piece = &self.memory[..self.len + gap];
+        let piece = self.memory.sealed(self.len, unix_ns);
         if let Err(error) = to.write_at(piece, self.offset, way) {
             return Err(self.save(to, error));
         }
