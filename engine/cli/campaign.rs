@@ -265,7 +265,8 @@ fn status(args: &StatusArgs) -> Result<u8, Said> {
     let (store, directory, _) = args.which.open()?;
     let plan = store.plan().map_err(store_error)?;
     let runs = store.runs().map_err(store_error)?;
-    let points = store.points().map_err(store_error)?.len();
+    let settings = store.points().map_err(store_error)?;
+    let points = settings.len();
     let running = campaign::is_running(&directory);
     let of = |state: State| {
         runs.iter().filter(|run| run.job.purpose == Purpose::Measure && run.state == state).count()
@@ -278,7 +279,7 @@ fn status(args: &StatusArgs) -> Result<u8, Said> {
     let left = (lasted.len() >= points)
         .then(|| capacity::left_seconds(&lasted, standing.remaining, jobs))
         .flatten();
-    let unreached = standing.unreached_words(&plan, &store.points().map_err(store_error)?);
+    let unreached = standing.unreached_words(&plan, &settings);
     let unmet = runner::unmet(runs.iter());
     if args.json {
         let states: serde_json::Map<_, _> =

@@ -387,18 +387,19 @@ fn reason(ended: &Ended) -> Option<String> {
 
 fn summary(store: &Store, plan: &Plan, interrupted: bool) -> Result<Summary, CampaignError> {
     let standing = standing::of(store, plan)?;
+    let points = store.points()?;
     let mut summary = Summary {
         interrupted,
-        unreached: standing.unreached_words(plan, &store.points()?),
+        unreached: standing.unreached_words(plan, &points),
         ..Summary::default()
     };
-    let mut last = std::collections::BTreeMap::new();
+    let mut last = BTreeMap::new();
     for run in store.runs()? {
         if run.job.purpose == Purpose::Measure {
             last.insert((run.job.point, run.job.replicate), run);
         }
     }
-    debug_assert!(last.len() <= plan.replicates as usize * store.points()?.len());
+    debug_assert!(last.len() <= plan.replicates as usize * points.len());
     for run in last.values() {
         match run.state {
             State::Counted => {

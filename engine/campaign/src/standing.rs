@@ -4,6 +4,8 @@
 //! alone. The schedule that hands out runs decides, so that `status`, the report and the next
 //! resumption agree.
 
+use std::collections::BTreeMap;
+
 use tapestry_topologies::plan::{Plan, Time};
 
 use crate::design::{Settings, describe};
@@ -66,7 +68,7 @@ pub(crate) fn remember(
         Some(rule) => store.values(&rule.metric)?,
         None => Vec::new(),
     };
-    let values: std::collections::BTreeMap<(usize, u32), f64> =
+    let values: BTreeMap<(usize, u32), f64> =
         values.into_iter().map(|(point, replicate, value)| ((point, replicate), value)).collect();
     let runs = store.runs()?;
     for run in &runs {

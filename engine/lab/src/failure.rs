@@ -11,7 +11,7 @@ use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::Topology;
 
 use crate::execution::{Ended, Ending, Request, command_line};
-use crate::results::{ExpectationReport, Results, TaskReport};
+use crate::results::{CommandReport, ExpectationReport, Results, TaskReport};
 
 /// Lines shown of each console and each command's output.
 const LINES: usize = 6;
@@ -81,16 +81,11 @@ fn of_results(out: &mut String, topology: &Topology, results: &Results, director
     let mut nodes = BTreeSet::new();
     for task in results.tasks.iter().filter(failed) {
         for command in &task.commands {
-            nodes.insert(command.node.clone());
-            let what = format!("task {}, node {}, `{}`", task.name, command.node, command.name);
-            last_lines(out, &what, command.output.as_bytes());
+            nodes.insert(command.node.as_str());
+            of_command(out, &task.name, command);
         }
     }
-    for node in nodes {
-        let file = directory.join("console").join(format!("{node}.log"));
-        let text = fs::read(&file).unwrap_or_default();
-        last_lines(out, &format!("console of {node}"), &text);
-    }
+    of_consoles(out, nodes, directory);
 }
 
 /// The expectation, and the value of each name in it.
@@ -135,14 +130,21 @@ fn of_unfinished(
         let _ = writeln!(out, "          node {node} ran `{text}`");
         let commands = report.map_or(&[][..], |report| &report.commands);
         if let Some(said) = commands.iter().find(|said| said.name == command.name) {
-            last_lines(
-                out,
-                &format!("task {name}, node {node}, `{}`", command.name),
-                said.output.as_bytes(),
-            );
+            of_command(out, name, said);
         }
         nodes.insert(node);
     }
+    of_consoles(out, nodes, directory);
+}
+
+/// What a command of a task said last.
+fn of_command(out: &mut String, task: &str, command: &CommandReport) {
+    let what = format!("task {task}, node {}, `{}`", command.node, command.name);
+    last_lines(out, &what, command.output.as_bytes());
+}
+
+/// What nodes' consoles showed last.
+fn of_consoles(out: &mut String, nodes: BTreeSet<&str>, directory: &Path) {
     for node in nodes {
         let file = directory.join("console").join(format!("{node}.log"));
         let text = fs::read(&file).unwrap_or_default();

@@ -22,19 +22,16 @@ pub(crate) type Names = Arc<BTreeMap<String, Vec<IpAddr>>>;
 
 /// Every node that has addresses, by node name and host name, with all of them in order.
 pub(crate) fn names(topology: &Topology) -> Names {
+    let addresses = |node| addresses_of(node).collect::<Vec<_>>();
+    let all = topology.nodes.iter().map(|node| (node, addresses(node)));
+    let nodes: Vec<_> = all.filter(|(_, addresses)| !addresses.is_empty()).collect();
     let mut names = BTreeMap::new();
-    for node in &topology.nodes {
-        let addresses: Vec<IpAddr> = addresses_of(node).collect();
-        if !addresses.is_empty() {
-            names.insert(node.name.clone(), addresses);
-        }
+    for (node, addresses) in &nodes {
+        names.insert(node.name.clone(), addresses.clone());
     }
     // A node's name goes before another's host name.
-    for node in &topology.nodes {
-        let addresses: Vec<IpAddr> = addresses_of(node).collect();
-        if !addresses.is_empty() {
-            names.entry(node.hostname.clone()).or_insert(addresses);
-        }
+    for (node, addresses) in nodes {
+        names.entry(node.hostname.clone()).or_insert(addresses);
     }
     Arc::new(names)
 }
