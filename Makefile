@@ -74,7 +74,7 @@ FIGURES := figure6-qemu figure6-local figure7-qemu figure7-local
 PLANS := benches/chain$(if $(QUICK),/quick)
 DRAWN := target/figures$(if $(QUICK),-quick)
 
-figures: image ## The Qemunet paper's Figures 6 and 7 on this machine, into target/figures (1 hour; QUICK=1: 5 minutes)
+figures: image ## The Qemunet paper's Figures 6 and 7 on this machine, into target/figures (45 minutes; QUICK=1: 5)
 	@set -e; for figure in $(FIGURES); do \
 	  out=$(DRAWN)/$$figure; \
 	  $(TAPESTRY) campaign run $(PLANS)/$$figure.yaml --out $$out \
