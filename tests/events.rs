@@ -289,6 +289,41 @@ events:
 }
 
 #[test]
+fn several_links_change_from_another_terminal() {
+    if !have_root() {
+        return;
+    }
+    let topology = "
+nodes: { 'a,b[1-3]': { kind: netns } }
+links:
+  - { name: wire1, pair: [a, b1] }
+  - { name: wire2, pair: [a, b2] }
+  - { name: lan, lan: [a, b3] }
+tasks: [{ name: wait, run: { b1: sleep 1000 }, timeout: 2000s }]
+";
+    let place = Place::new();
+    let mut run = place.begin(topology);
+    run.wait_for_event("task-started", "wait");
+    let carriers = || {
+        let files = [0, 1, 2].map(|number| format!("/sys/class/net/eth{number}/carrier"));
+        let cat = place.call(&["exec", "out", "a", "cat", &files[0], &files[1], &files[2]]);
+        cat.expect(0).text().replace('\n', "")
+    };
+    assert_eq!(carriers(), "111");
+    place.call(&["link", "out", "wire[1-2]", "down"]).expect(0);
+    assert_eq!(carriers(), "001");
+    place.call(&["link", "out", "wire2,lan", "set", "loss=1%"]).expect(0);
+    place.call(&["link", "out", "wire[1-3]", "up"]).expect(2).says(&["no link \"wire3\""]);
+    assert_eq!(carriers(), "001", "all or nothing");
+    place
+        .call(&["link", "out", "wire[1-", "up"])
+        .expect(2)
+        .says(&["\"wire[1-\"", "names no links"]);
+    place.call(&["link", "out", "lan,wire[1-2]", "up"]).expect(0);
+    assert_eq!(carriers(), "111");
+}
+
+#[test]
 fn links_change_from_another_terminal() {
     if !have_root() {
         return;

@@ -1,16 +1,16 @@
-//! `tapestry link`: changes a link of a running lab, from another terminal.
+//! `tapestry link`: changes links of a running lab, from another terminal.
 
 use tapestry_lab::control::{self, LinkRequest, Request};
 use tapestry_lab::rundir;
 
 use crate::FAILED;
 
-/// Change a link of a running lab: take it down, bring it up, or set its parameters.
+/// Change links of a running lab: take them down, bring them up, or set their parameters.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The run: its directory, its name under runs/, or `last`
     run: String,
-    /// The link's name
+    /// The link's name; several with ranges and commas: `'wire[0-3],lan'`
     link: String,
     #[command(subcommand)]
     change: Change,

@@ -15,6 +15,7 @@ use crate::check::{check, condition};
 use crate::diagnostics::{Diagnostics, Problems, excerpt, report};
 use crate::expression::{self, Scope};
 use crate::files::Files;
+use crate::hosts;
 use crate::impairments;
 use crate::keys::{self, ACTIONS};
 use crate::links::{Links, unknown_node};
@@ -70,6 +71,15 @@ pub struct Settings<'a> {
     pub from: Option<usize>,
     /// What the names of files in them are relative to.
     pub directory: &'a Path,
+}
+
+/// The names that a text with ranges and commas stands for, such as `wire[0-3],lan`, as events take them.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn link_names(text: &str) -> Result<Vec<String>, String> {
+    hosts::expand(text).map_err(|wrong| wrong.to_string())
 }
 
 /// Reads new values for some properties of a link that is in this state; `ends` are the names of

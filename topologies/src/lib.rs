@@ -48,7 +48,7 @@ use std::path::Path;
 
 pub use address::ParseAddressError;
 pub use diagnostics::{Diagnostics, Place, Problem};
-pub use events::{Settings, parse_settings};
+pub use events::{Settings, link_names, parse_settings};
 pub use resolved::*;
 pub use schema::{plan_schema, schema};
 

@@ -45,9 +45,9 @@ pub enum Request {
         /// The node.
         node: String,
     },
-    /// Change a link.
+    /// Change a link, or several.
     Link {
-        /// Its name.
+        /// Its name; with ranges and commas theirs.
         link: String,
         /// What is done to it.
         change: LinkRequest,

@@ -24,7 +24,7 @@ use tapestry_realtime::{Control, ControlError, DataPlane, HostCommandError};
 use tapestry_topologies::resolved::{
     Action, Channel, Endpoint, LinkChange, LinkIndex, LinkState, NodeIndex, Topology,
 };
-use tapestry_topologies::{Problem, Settings, parse_settings};
+use tapestry_topologies::{Problem, Settings, link_names, parse_settings};
 
 use crate::control::LinkRequest;
 use crate::event::{Event, Events, Groups};
@@ -49,6 +49,14 @@ pub enum ChangeError {
     /// Settings that cannot be read.
     #[error("{wrong}")]
     Settings {
+        /// What is wrong.
+        wrong: String,
+    },
+    /// What should name links does not.
+    #[error("{text:?} names no links: {wrong}")]
+    Names {
+        /// As it was asked for.
+        text: String,
         /// What is wrong.
         wrong: String,
     },
@@ -106,6 +114,7 @@ impl ChangeError {
         matches!(
             self,
             Self::NoSuchLink { .. }
+                | Self::Names { .. }
                 | Self::Settings { .. }
                 | Self::NoDirection { .. }
                 | Self::Link(ControlError::Refused(_))
@@ -176,17 +185,25 @@ impl Changes {
         })
     }
 
-    /// Does what another terminal asks for.
-    pub async fn request(&self, link: &str, request: &LinkRequest) -> Result<(), ChangeError> {
-        let at = self.link(link)?;
-        let action = match request {
-            LinkRequest::Down => Action::Down { link: at },
-            LinkRequest::Up => Action::Up { link: at },
-            LinkRequest::Set { settings, from, directory } => {
-                self.settings(at, settings, from.as_deref(), directory)?
-            }
-        };
-        self.make(&action).await
+    /// Does what another terminal asks for, with each link that `names` stands for, once all of it is known
+    /// to make sense.
+    pub async fn request(&self, names: &str, request: &LinkRequest) -> Result<(), ChangeError> {
+        let wrong = |wrong| ChangeError::Names { text: names.to_owned(), wrong };
+        let mut actions = Vec::new();
+        for name in link_names(names).map_err(wrong)? {
+            let link = self.link(&name)?;
+            actions.push(match request {
+                LinkRequest::Down => Action::Down { link },
+                LinkRequest::Up => Action::Up { link },
+                LinkRequest::Set { settings, from, directory } => {
+                    self.settings(link, settings, from.as_deref(), directory)?
+                }
+            });
+        }
+        for action in &actions {
+            self.make(action).await?;
+        }
+        Ok(())
     }
 
     fn settings(
