@@ -75,22 +75,23 @@ PLANS := benches/chain$(if $(QUICK),/quick)
 DRAWN := target/figures$(if $(QUICK),-quick)
 
 figures: image ## The Qemunet paper's Figures 6 and 7 on this machine, into target/figures (45 minutes; QUICK=1: 5)
-	@set -e; for figure in $(FIGURES); do \
-	  out=$(DRAWN)/$$figure; \
+	@failed=; for figure in $(FIGURES); do \
+	  out=$(DRAWN)/$$figure; status=0; \
 	  $(TAPESTRY) campaign run $(PLANS)/$$figure.yaml --out $$out \
-	    $$([ -e $$out/campaign.sqlite ] && echo --resume) || [ $$? -eq 3 ]; \
-	  $(TAPESTRY) campaign report $$out; \
-	done
+	    $$([ -e $$out/campaign.sqlite ] && echo --resume) || status=$$?; \
+	  case $$status in 0|3) ;; 1) failed="$$failed $$figure" ;; *) exit $$status ;; esac; \
+	  $(TAPESTRY) campaign report $$out || exit; \
+	done; [ -z "$$failed" ] || { echo "runs failed, the reports say why:$$failed"; exit 1; }
 
 figures-smoke: image ## Check the figures' plans; two of them, shortened, and a small chain of guests, in 2 minutes
 	@set -e; for figure in $(FIGURES); do \
 	  $(TAPESTRY) campaign run benches/chain/$$figure.yaml --dry-run >/dev/null; \
 	done
-	@set -e; rm -rf target/figures-smoke; for figure in smoke-qemu figure6-local figure7-local; do \
-	  out=target/figures-smoke/$$figure; \
-	  timeout 300 $(TAPESTRY) campaign run benches/chain/quick/$$figure.yaml --out $$out || [ $$? -eq 3 ]; \
-	  $(TAPESTRY) campaign report $$out; \
-	  test -s $$out/figures/xy-hop_pps.png; \
+	@rm -rf target/figures-smoke; for figure in smoke-qemu figure6-local figure7-local; do \
+	  out=target/figures-smoke/$$figure; status=0; \
+	  timeout 300 $(TAPESTRY) campaign run benches/chain/quick/$$figure.yaml --out $$out || status=$$?; \
+	  $(TAPESTRY) campaign report $$out && test -s $$out/figures/xy-hop_pps.png || exit; \
+	  case $$status in 0|3) ;; *) exit $$status ;; esac; \
 	done
 
 bench-campaigns: build ## Campaigns: 1000 namespace runs, 10,000 simulations, their report, 50 times SIGKILL

@@ -13,6 +13,7 @@ use tapestry_campaign::report::{self, ReportError};
 use tapestry_campaign::runner::{self, Options};
 use tapestry_campaign::standing;
 use tapestry_campaign::store::{FILE, State, Store, StoreError};
+use tapestry_lab::execution::shell_word;
 use tapestry_topologies::plan::{Plan, Time};
 
 use self::progress::Progress;
@@ -209,16 +210,15 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
             crate::tell!("error: cannot find this program: {error}");
             Said(FAILED)
         })?,
-        command: std::env::args().collect(),
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let mut progress = Progress::new(args.quiet);
     let summary = runner::run(&mut campaign, &options, &mut |news| progress.on(news));
     progress.end();
     let summary = summary.map_err(campaign_error)?;
     if summary.interrupted {
-        let out =
-            args.out.as_ref().map_or(String::new(), |out| format!(" --out {}", out.display()));
-        let plan = args.plan.display();
+        let out = args.out.as_ref().map_or(String::new(), |out| format!(" --out {}", word(out)));
+        let plan = word(&args.plan);
         crate::tell!(
             "{} kept; go on with: tapestry campaign run {plan} --resume{out}",
             count(summary.counted + summary.failed, "run")
@@ -240,7 +240,7 @@ fn run(args: &RunArgs) -> Result<u8, Said> {
             crate::tell!("warning: {words}");
         }
         crate::say!("details   {}", directory.display());
-        crate::say!("report    tapestry campaign report {}", directory.display());
+        crate::say!("report    tapestry campaign report {}", word(&directory));
     }
     Ok(summary.exit_status())
 }
@@ -250,14 +250,23 @@ fn overview(prepared: &Prepared, jobs: usize) -> String {
     let plan = &prepared.plan;
     let most = if plan.stop.is_some() { "at most " } else { "" };
     let runs = prepared.points.len() * plan.replicates as usize;
-    let longest = capacity::longest_seconds(plan, &prepared.needs, jobs);
+    // How fast a simulation is, nobody knows.
+    let longest = match plan.time {
+        Time::Virtual => String::new(),
+        Time::Realtime => {
+            let longest = capacity::longest_seconds(plan, &prepared.needs, jobs);
+            let repeats = if plan.retries > 0 { "; invalid runs are repeated" } else { "" };
+            format!(
+                "; {} at the most, by the time limits of runs and tasks{repeats}",
+                capacity::about(longest)
+            )
+        }
+    };
     format!(
-        "{}: {}, {most}{}, {} side by side; {} at the very most, by the time limits of runs and tasks",
+        "{}: {}, {most}{}, {jobs} side by side{longest}",
         plan.name,
         count(prepared.points.len(), "point"),
         count(runs, "run"),
-        jobs,
-        capacity::about(longest)
     )
 }
 
@@ -358,6 +367,11 @@ fn export(args: &ExportArgs) -> Result<u8, Said> {
         crate::say!("{}", shown(&file));
     }
     Ok(0)
+}
+
+/// A path in a command that is to be pasted.
+fn word(path: &Path) -> String {
+    shell_word(&shown(path))
 }
 
 fn shown(path: &Path) -> String {

@@ -86,6 +86,16 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<u8> {
         }
         return Ok(0);
     }
+    if let Err(error) = suite::check(&scenarios) {
+        crate::tell!("error: {error}");
+        let is_usage =
+            !matches!(&error, SuiteError::Refused { refusal, .. } if !refusal.is_usage());
+        return Ok(if is_usage { USAGE } else { FAILED });
+    }
+    if args.time_limit == SimTime::ZERO {
+        crate::tell!("error: --time-limit {}: nothing could ever run", args.time_limit);
+        return Ok(USAGE);
+    }
     // Better now than when everything has run.
     for file in args.junit.iter().chain(&args.tap) {
         let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);

@@ -104,6 +104,38 @@ fn a_small_plan_has_defaults() {
 }
 
 #[test]
+fn a_topology_is_no_plan() {
+    let found = wrong("name: lab\nnodes: { a: { kind: host } }\nlinks: []\ntasks: []\n");
+    assert_eq!(found, ["2 \"nodes\": this is a topology, not a plan"]);
+}
+
+#[test]
+fn wrong_values_do_not_hide_each_other() {
+    let found = wrong(
+        "topology: net.yaml
+retries: -1
+time_limit: 0s
+warm_up: few
+seed: -3
+report: { confidence: 100% }
+",
+    );
+    let lines: Vec<&str> = found.iter().map(|said| &said[..1]).collect();
+    assert_eq!(lines, ["2", "3", "4", "5", "6"], "{found:#?}");
+}
+
+#[test]
+fn ranges_end_where_numbers_do() {
+    for range in [
+        "{ from: -1e308, to: 1e308, count: 3 }",
+        "{ from: 1e-300, to: 1e300, count: 3, scale: log }",
+    ] {
+        let found = wrong(&format!("topology: net.yaml\nfactors: {{ nodes: {range} }}\n"));
+        assert!(found.len() == 1 && found[0].contains("farther than numbers reach"), "{found:?}");
+    }
+}
+
+#[test]
 fn everything_wrong_comes_at_once() {
     let found = wrong(
         "topology: net.yaml

@@ -83,6 +83,17 @@ pub enum CampaignError {
         /// The campaign directory.
         path: PathBuf,
     },
+    /// There is something else.
+    #[error(
+        "{} is not empty: it holds {entry}, which is of no campaign. Choose a new directory (--out DIR)",
+        .path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// A file or directory in it.
+        entry: String,
+    },
     /// Another program works on it.
     #[error("another program is running the campaign in {}", .path.display())]
     Busy {
@@ -153,8 +164,10 @@ pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
             let refusal = Box::new(refusal);
             return Err(CampaignError::Refused { point: describe(settings), refusal });
         }
-        digest.update(serde_json::to_vec(&topology).unwrap_or_default());
         needs.push(crate::capacity::Needs::of(&plan, &topology));
+        // What it is called decides nothing.
+        let nameless = Topology { name: String::new(), description: String::new(), ..topology };
+        digest.update(serde_json::to_vec(&nameless).unwrap_or_default());
     }
     let bytes: [u8; 32] = digest.finalize().into();
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -225,18 +238,25 @@ impl Campaign {
         };
         let path = || directory.to_owned();
         // A campaign that was killed while its store was being made never began, and made no runs.
-        let is_missing = matches!(Store::read(directory), Err(StoreError::Missing { .. }));
+        let is_missing = match Store::read(directory) {
+            Err(StoreError::Missing { .. }) => true,
+            Err(error) => return Err(error.into()),
+            Ok(_) => false,
+        };
         if is_missing && has_entries(&directory.join(RUNS)) {
             return Err(CampaignError::Lost { path: path() });
         } else if !is_missing && !resume {
             return Err(CampaignError::Exists { path: path() });
         } else if resume && !directory.join(store::FILE).exists() {
             return Err(StoreError::Missing { path: path() }.into());
+        } else if let Some(entry) = foreign(directory).filter(|_| is_missing) {
+            return Err(CampaignError::Foreign { path: path(), entry });
         }
         fs::create_dir_all(directory).map_err(file(directory))?;
         let directory = fs::canonicalize(directory).map_err(file(directory))?;
         let lock_path = directory.join("lock");
-        let lock = File::create(&lock_path).map_err(file(&lock_path))?;
+        let mut options = File::options();
+        let lock = options.create(true).append(true).open(&lock_path).map_err(file(&lock_path))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| CampaignError::Busy { path: directory.clone() })?;
         let runs = directory.join(RUNS);
@@ -258,6 +278,18 @@ impl Campaign {
         };
         Ok(Self { prepared, directory, store, _lock: lock })
     }
+}
+
+/// What a directory holds that a campaign whose store was not finished cannot have left.
+fn foreign(directory: &Path) -> Option<String> {
+    let entries = fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    let names = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry));
+    let is_ours = |name: &str, entry: &fs::DirEntry| match name {
+        RUNS => true,
+        "lock" => entry.metadata().is_ok_and(|lock| lock.len() == 0),
+        _ => name.starts_with(store::FILE),
+    };
+    names.filter(|(name, entry)| !is_ours(name, entry)).map(|(name, _)| name).min()
 }
 
 fn has_entries(directory: &Path) -> bool {

@@ -107,14 +107,13 @@ impl Host {
     }
 }
 
-/// Longest time that all runs may take, seconds: an upper bound, since runs end when their tasks do.
-pub fn longest_seconds<'a>(
-    plan: &Plan,
-    points: impl IntoIterator<Item = &'a Needs>,
-    jobs: usize,
-) -> f64 {
-    let block: f64 = points.into_iter().map(|needs| needs.longest_seconds).sum();
-    block * f64::from(plan.replicates) / jobs.max(1) as f64
+/// Longest time that all runs may take, seconds, repeats of invalid ones aside: runs end when their tasks
+/// do, which is mostly sooner.
+pub fn longest_seconds(plan: &Plan, points: &[Needs], jobs: usize) -> f64 {
+    let block: f64 = points.iter().map(|needs| needs.longest_seconds).sum();
+    let first = points.first().map_or(0.0, |needs| needs.longest_seconds);
+    let all = block * f64::from(plan.replicates) + first * f64::from(plan.warm_up);
+    all / jobs.max(1) as f64
 }
 
 /// What is left, seconds: so many runs, as long as those that were made took on average.

@@ -16,6 +16,8 @@ use tapestry_core::Streams;
 use tapestry_topologies::expression::Value;
 use tapestry_topologies::plan::{Design, Levels, Order, Plan, setting};
 
+use crate::levels::{dimension, quantity};
+
 /// More runs than this are a mistake.
 pub const MAX_RUNS: u64 = 1_000_000;
 
@@ -39,6 +41,16 @@ pub enum DesignError {
     /// Two points have the same settings, so replicates would count as different points.
     #[error("point {0} of the plan occurs twice; take each level once")]
     Twice(String),
+    /// Two levels mean the same.
+    #[error("the levels {first} and {second} of factor `{factor}` are the same; take each once")]
+    Same {
+        /// The factor.
+        factor: String,
+        /// As the plan writes the first.
+        first: String,
+        /// As it writes the second.
+        second: String,
+    },
 }
 
 /// `nodes=3 pps=100`; a plan without factors has one point, `-`.
@@ -54,6 +66,11 @@ pub fn points(plan: &Plan) -> Result<Vec<Settings>, DesignError> {
         Design::LatinHypercube(_) => Vec::new(),
         _ => plan.factors.iter().map(|(name, levels)| (name, levels.all())).collect(),
     };
+    for (factor, all) in &levels {
+        if let Some((first, second)) = same(all) {
+            return Err(DesignError::Same { factor: (*factor).clone(), first, second });
+        }
+    }
     let count = match plan.design {
         Design::FullFactorial => {
             levels.iter().fold(1_u64, |count, (_, all)| count.saturating_mul(all.len() as u64))
@@ -99,6 +116,17 @@ pub fn points(plan: &Plan) -> Result<Vec<Settings>, DesignError> {
         Some(point) => Err(DesignError::Twice(point)),
         None => Ok(points),
     }
+}
+
+/// Two levels that are one quantity and written differently, such as `1ms` and `1000us`.
+fn same(levels: &[Value]) -> Option<(String, String)> {
+    dimension(levels)?;
+    let mut sorted: Vec<(f64, &Value)> =
+        levels.iter().filter_map(|level| Some((quantity(level)?.1, level))).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let is_same = |pair: &&[(f64, &Value)]| pair[0].0.total_cmp(&pair[1].0).is_eq();
+    let pair = sorted.windows(2).filter(is_same).find(|pair| pair[0].1 != pair[1].1)?;
+    Some((pair[0].1.to_string(), pair[1].1.to_string()))
 }
 
 /// What rounding made equal, in words: fewer levels or points than the plan asks for.

@@ -8,6 +8,7 @@
 //! Assumes each scenario is a file of its own. Files and directories whose names begin with `_` or `.` are
 //! parts of scenarios, not scenarios.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tapestry_lab::execution::{Ended, Request, natural_time, run_process, simulate};
 use tapestry_lab::failure;
+use tapestry_lab::lab::LabOptions;
+use tapestry_lab::refuse::{Refusal, refusals, settle_attachments, virtual_time_refusals};
 use tapestry_lab::results::Outcome;
 use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::{NodeKind, Topology};
@@ -33,6 +36,9 @@ pub struct Scenario {
     pub name: String,
     /// The file.
     pub file: PathBuf,
+    /// Where its run directory is, below that of the suite: its path with its extension, for no file has
+    /// the name of a directory beside it.
+    pub place: PathBuf,
     /// Resolved, with the parameters given.
     pub topology: Topology,
     /// How it is run.
@@ -58,6 +64,22 @@ pub enum SuiteError {
         /// What their names had to contain.
         filters: Vec<String>,
     },
+    /// Two files that reports could not tell apart.
+    #[error("{} and {} would both be the scenario {name}; rename one", .files[0].display(), .files[1].display())]
+    Same {
+        /// The name.
+        name: String,
+        /// The files.
+        files: [PathBuf; 2],
+    },
+    /// This machine cannot run one.
+    #[error("scenario {name}: {refusal}")]
+    Refused {
+        /// The scenario.
+        name: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
     /// Scenarios with errors, all of them.
     #[error("{} of the scenarios cannot be run", .0.len())]
     Wrong(Vec<Diagnostics>),
@@ -65,7 +87,7 @@ pub enum SuiteError {
 
 fn filtered(filters: &[String]) -> String {
     if filters.is_empty() {
-        ": it has no file whose name ends in .yaml and does not begin with `_`".to_owned()
+        ": it has no file whose name ends in .yaml or .yml and does not begin with `_`".to_owned()
     } else {
         format!(" matches {}; `--list` without words names them", filters.join(" "))
     }
@@ -81,22 +103,30 @@ pub fn find(
     let mut files = Vec::new();
     let read = |source| SuiteError::Read { path: path.to_owned(), source };
     if fs::metadata(path).map_err(read)?.is_dir() {
-        collect(path, &mut files)?;
+        collect(path, &mut Vec::new(), &mut files)?;
     } else {
         files.push(path.to_owned());
     }
     files.sort();
-    let named = files.into_iter().map(|file| {
+    let placed = files.into_iter().map(|file| {
         let below = file.strip_prefix(path).ok().filter(|below| *below != Path::new(""));
         let below = below.map_or_else(|| file.file_name().map(PathBuf::from), |b| Some(b.into()));
-        (below.unwrap_or_default().with_extension("").display().to_string(), file)
+        (below.unwrap_or_default(), file)
     });
-    let (mut scenarios, mut wrong) = (Vec::new(), Vec::new());
-    for (name, file) in named.filter(|(name, _)| matches(name, filters)) {
+    let (mut scenarios, mut wrong) = (Vec::<Scenario>::new(), Vec::new());
+    let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for (place, file) in placed {
+        let name = place.with_extension("").display().to_string();
+        if !matches(&name, filters) {
+            continue;
+        }
+        if let Some(other) = known.insert(name.clone(), file.clone()) {
+            return Err(SuiteError::Same { name, files: [other, file] });
+        }
         match load(&file, sets) {
             Ok(topology) => {
                 let time = natural_time(&topology);
-                scenarios.push(Scenario { name, file, topology, time });
+                scenarios.push(Scenario { name, file, place, topology, time });
             }
             Err(diagnostics) => wrong.push(diagnostics),
         }
@@ -110,8 +140,38 @@ pub fn find(
     Ok(scenarios)
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), SuiteError> {
+/// Makes sure that this machine can run all of them.
+pub fn check(scenarios: &[Scenario]) -> Result<(), SuiteError> {
+    for scenario in scenarios {
+        let options = LabOptions::default();
+        let all = match scenario.time {
+            Time::Virtual => virtual_time_refusals(&scenario.topology, &options),
+            Time::Realtime => {
+                let mut here = scenario.topology.clone();
+                settle_attachments(&mut here);
+                refusals(&here, &options)
+            }
+        };
+        if let Some(first) = all.into_iter().next() {
+            let (name, refusal) = (scenario.name.clone(), Box::new(first));
+            return Err(SuiteError::Refused { name, refusal });
+        }
+    }
+    Ok(())
+}
+
+/// Files below a directory; `above` are those that lead to it, so that links do not lead in circles.
+fn collect(
+    directory: &Path,
+    above: &mut Vec<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), SuiteError> {
     let read = |source| SuiteError::Read { path: directory.to_owned(), source };
+    let place = fs::canonicalize(directory).map_err(read)?;
+    if above.contains(&place) {
+        return Ok(());
+    }
+    above.push(place);
     for entry in fs::read_dir(directory).map_err(read)? {
         let path = entry.map_err(read)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -119,7 +179,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), SuiteError>
             continue;
         }
         if path.is_dir() {
-            collect(&path, files)?;
+            collect(&path, above, files)?;
         } else if path
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml")
@@ -127,6 +187,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), SuiteError>
             files.push(path);
         }
     }
+    above.pop();
     Ok(())
 }
 
@@ -273,7 +334,7 @@ impl Drop for Share<'_> {
 }
 
 fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicBool) -> Tested {
-    let directory = settings.directory.join(&scenario.name);
+    let directory = settings.directory.join(&scenario.place);
     let mut tested = Tested {
         name: scenario.name.clone(),
         file: scenario.file.clone(),
@@ -320,6 +381,10 @@ fn attempt(scenario: &Scenario, settings: &Settings, number: u32, stop: &AtomicB
     if tested.outcome == Shown::Passed {
         if !settings.keep {
             let _ = fs::remove_dir_all(&directory);
+            // And what held nothing else.
+            let above = directory.ancestors().skip(1);
+            let above = above.take_while(|above| *above != settings.directory);
+            above.map_while(|empty| fs::remove_dir(empty).ok()).for_each(drop);
         }
     } else {
         tested.report = failure::report(&scenario.topology, scenario.time, &request, &ended);

@@ -110,6 +110,21 @@ pub fn command_line(request: &Request, time: Time) -> Vec<String> {
     words
 }
 
+/// Words as one line that a shell reads back.
+pub fn shell_words(words: &[String]) -> String {
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 fn arguments(request: &Request, time: Time) -> Vec<String> {
     let mut words = Vec::new();
     for (name, value) in &request.sets {

@@ -10,7 +10,7 @@ use tapestry_guests::console::last_lines_of;
 use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::Topology;
 
-use crate::execution::{Ended, Ending, Request, command_line};
+use crate::execution::{Ended, Ending, Request, command_line, shell_words};
 use crate::results::{CommandReport, ExpectationReport, Results, TaskReport};
 
 /// Lines shown of each console and each command's output.
@@ -52,7 +52,9 @@ pub fn report(topology: &Topology, time: Time, request: &Request, ended: &Ended)
     if let Some(out_at) = words.iter().position(|word| word == "--out") {
         words.drain(out_at..out_at + 2);
     }
-    let _ = writeln!(out, "again     {}", words.join(" "));
+    let _ = writeln!(out, "again     {}", shell_words(&words));
+    // What nodes said must not move the cursor of whoever reads it.
+    out.retain(|c| c == '\n' || !c.is_control());
     out
 }
 

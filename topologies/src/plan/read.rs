@@ -28,6 +28,14 @@ pub(super) fn plan(
     first: &dyn Fn(&Plan) -> Option<Settings>,
 ) -> Option<Plan> {
     let root = root(problems, path)?;
+    if root.get("topology").is_none()
+        && let Some(entry) = root.map().and_then(|map| map.iter().find(|e| e.key == "nodes"))
+    {
+        let wrong = report("this is a topology, not a plan".to_owned());
+        let help = "a plan names it under `topology:`; docs/campaigns.md shows a small one";
+        problems.add(entry.key_span, wrong.expected("expected a plan").help(help));
+        return None;
+    }
     check(problems, &root, &Shape::Object(&PLAN), "the file");
     let base = path.parent().unwrap_or(Path::new(""));
     let named = root.get("topology").and_then(|yaml| Some((yaml.scalar()?, yaml.span)));
@@ -47,8 +55,8 @@ pub(super) fn plan(
         run_time_expression(reader.problems, yaml, &Known::new(&declared, &topology_files.roots))
     });
     let stop = root.get("stop").map(|yaml| stop(&mut reader, yaml));
-    let replicates = small(number(&mut reader, &root, "replicates", 1)?);
-    if let (Some(Some(rule)), Some(yaml)) = (&stop, root.get("stop"))
+    let replicates = number(&mut reader, &root, "replicates", 1).map(small);
+    if let (Some(Some(rule)), Some(yaml), Some(replicates)) = (&stop, root.get("stop"), replicates)
         && rule.at_least > replicates
     {
         let wrong = format!(
@@ -64,6 +72,14 @@ pub(super) fn plan(
         |yaml| report_options(&mut reader, yaml, &factors),
     );
     let word = |key| root.get(key).and_then(Yaml::scalar);
+    // All of these are read before one that is wrong ends it.
+    let warm_up = number(&mut reader, &root, "warm_up", 0).map(small);
+    let seed = number(&mut reader, &root, "seed", 1);
+    let retries = number(&mut reader, &root, "retries", 2).map(small);
+    let time_limit = match root.get("time_limit") {
+        Some(yaml) => limit(&mut reader, yaml, "time_limit"),
+        None => Some(SimTime::from_secs(3600)),
+    };
     let plan = Plan {
         name: match root.get("name") {
             Some(yaml) => reader.checked(yaml, Scalar::Name, "name")?,
@@ -78,19 +94,16 @@ pub(super) fn plan(
         params,
         factors,
         design: design?,
-        replicates,
+        replicates: replicates?,
         stop: match stop {
             Some(rule) => Some(rule?),
             None => None,
         },
         order: if word("order") == Some("as-given") { Order::AsGiven } else { Order::Randomised },
-        warm_up: small(number(&mut reader, &root, "warm_up", 0)?),
-        seed: number(&mut reader, &root, "seed", 1)?,
-        time_limit: match root.get("time_limit") {
-            Some(yaml) => limit(&mut reader, yaml, "time_limit")?,
-            None => SimTime::from_secs(3600),
-        },
-        retries: small(number(&mut reader, &root, "retries", 2)?),
+        warm_up: warm_up?,
+        seed: seed?,
+        time_limit: time_limit?,
+        retries: retries?,
         keep: match word("keep") {
             Some("all") => Keep::All,
             Some("none") => Keep::None,

@@ -30,8 +30,46 @@ fn the_digest_knows_what_matters() {
     fs::write(&path, format!("{PLAN}replicates: 2\n")).unwrap();
     assert_ne!(first, digest());
     fs::write(&path, PLAN).unwrap();
+    fs::write(place.path().join("net.yaml"), format!("name: other\ndescription: words\n{NET}"))
+        .unwrap();
+    assert_eq!(first, digest(), "what a topology is called changes no run");
     fs::write(place.path().join("net.yaml"), NET.replace("ping -c", "ping -s 100 -c")).unwrap();
     assert_ne!(first, digest(), "the topology matters");
+}
+
+#[test]
+fn a_directory_with_other_things_is_left_alone() {
+    let (place, path) = place(PLAN);
+    for (name, text) in [("report.html", "mine"), ("lock", "mine, too")] {
+        let out = place.path().join(format!("out-{name}"));
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join(name), text).unwrap();
+        let refused = Campaign::open(prepare(&path).unwrap(), &out, false).unwrap_err();
+        assert!(matches!(&refused, CampaignError::Foreign { entry, .. } if entry == name));
+        assert!(refused.is_usage() && refused.to_string().contains(name), "{refused}");
+        assert_eq!(fs::read_to_string(out.join(name)).unwrap(), text);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+    }
+    // What a campaign leaves that was killed before it began is no obstacle.
+    let out = place.path().join("out");
+    fs::create_dir_all(out.join(RUNS)).unwrap();
+    fs::write(out.join("lock"), "").unwrap();
+    fs::write(out.join(store::FILE), "").unwrap();
+    Campaign::open(prepare(&path).unwrap(), &out, false).unwrap();
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_said_to_be_so_at_once() {
+    let (place, path) = place(PLAN);
+    let out = place.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(
+        out.join(store::FILE),
+        "no database at all, but long enough for a header of one".repeat(99),
+    )
+    .unwrap();
+    let refused = Campaign::open(prepare(&path).unwrap(), &out, false).unwrap_err();
+    assert!(matches!(refused, CampaignError::Store(StoreError::Corrupt { .. })), "{refused}");
 }
 
 #[test]

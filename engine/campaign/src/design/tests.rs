@@ -112,6 +112,21 @@ fn too_many_and_doubled_points_are_refused() {
 }
 
 #[test]
+fn levels_that_mean_the_same_are_refused() {
+    let texts =
+        |texts: &[&str]| Levels::List(texts.iter().map(|t| Value::Text((*t).into())).collect());
+    for levels in [["1ms", "1000us"], ["10%", "10.0%"], ["1Mbit/s", "1000kbit/s"]] {
+        let refused = points(&plan(&[("f", texts(&levels))], Design::FullFactorial)).unwrap_err();
+        let said = refused.to_string();
+        assert!(levels.iter().all(|level| said.contains(level)) && said.contains("`f`"), "{said}");
+    }
+    let words = plan(&[("f", texts(&["1ms", "drop-tail"]))], Design::FullFactorial);
+    assert_eq!(points(&words).unwrap().len(), 2);
+    let paired = plan(&[("f", texts(&["1ms", "1ms"])), ("g", list(&[1, 2]))], Design::Paired);
+    assert_eq!(points(&paired).unwrap().len(), 2, "paired levels may come again");
+}
+
+#[test]
 fn each_block_has_an_order_of_its_own() {
     let plan = plan(&[("a", list(&[1]))], Design::FullFactorial);
     let orders: Vec<Vec<usize>> = (0..3).map(|block| order(&plan, 20, block)).collect();

@@ -67,6 +67,51 @@ fn all_wrong_files_are_told_before_anything_runs() {
 }
 
 #[test]
+fn links_do_not_lead_in_circles_and_names_are_unique() {
+    let place = place(&[("a.yaml", PASSES), ("sub/b.yaml", PASSES)]);
+    std::os::unix::fs::symlink(".", place.path().join("loop")).expect("a link");
+    std::os::unix::fs::symlink("..", place.path().join("sub/up")).expect("a link");
+    let found = find(place.path(), &[], &[]).expect("scenarios");
+    let names: Vec<_> = found.iter().map(|scenario| scenario.name.as_str()).collect();
+    assert_eq!(names, ["a", "sub/b"]);
+    fs::write(place.path().join("a.yml"), PASSES).expect("written");
+    let same = find(place.path(), &[], &[]).expect_err("two of one name").to_string();
+    assert!(same.contains("a.yaml") && same.contains("a.yml") && same.contains("rename"), "{same}");
+}
+
+#[test]
+fn a_scenario_beside_a_directory_of_its_name_leaves_it_alone() {
+    let fails = PASSES.replace("== 3", "== 4");
+    let place = place(&[("a.yaml", PASSES), ("a/b.yaml", &fails), ("a/c.yaml", PASSES)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    let mut settings = Settings { jobs: 1, ..settings(place.path()) };
+    for keep in [false, true] {
+        settings.keep = keep;
+        let tested = run(&scenarios, &settings, &AtomicBool::new(false), &|_| {});
+        let kept: Vec<bool> = tested
+            .iter()
+            .map(|tested| {
+                tested.directory.as_ref().is_some_and(|it| it.join("results.json").exists())
+            })
+            .collect();
+        assert_eq!(kept, [true, keep, keep], "{tested:#?}");
+    }
+    settings = Settings { directory: place.path().join("others"), keep: false, ..settings };
+    run(&scenarios[1..], &settings, &AtomicBool::new(false), &|_| {});
+    assert_eq!(fs::read_dir(&settings.directory).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn what_this_machine_cannot_run_is_told_before_anything_runs() {
+    let image = "nodes: { a: { kind: qemu, image: of-nobody } }\n";
+    let place = place(&[("a.yaml", PASSES), ("b.yaml", image)]);
+    let scenarios = find(place.path(), &[], &[]).expect("scenarios");
+    check(&scenarios[..1]).expect("simulations run everywhere");
+    let refused = check(&scenarios).expect_err("no such image").to_string();
+    assert!(refused.starts_with("scenario b: ") && refused.contains("of-nobody"), "{refused}");
+}
+
+#[test]
 fn outcomes_reports_and_formats() {
     let fails = PASSES.replace("${received == 3}", "${received > 2 + wanted}");
     let fails = format!("params: {{ wanted: 40 }}\n{fails}");

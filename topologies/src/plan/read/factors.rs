@@ -94,6 +94,11 @@ fn range(reader: &mut Reader<'_>, entry: &Entry, declared: &Scope, latin: bool) 
             format!("factor `{name}` has no levels from {from} to {to}: the grid would be empty");
         return refuse(wrong, "expected `from` at most `to`");
     }
+    let is_wide = if log { !(to / from).is_finite() } else { !(to - from).is_finite() };
+    if is_wide && from != 0.0 {
+        let wrong = format!("factor `{name}`: from {from} to {to} is farther than numbers reach");
+        return refuse(wrong, "expected ends that are closer");
+    }
     if log && from <= 0.0 {
         let wrong = format!("factor `{name}`: a log scale cannot begin at {from}");
         return refuse(wrong, "expected `from` above zero");
