@@ -48,9 +48,20 @@ fn emulator(run: &Started) -> Pid {
     wait_for("the emulator's process", || below(run.pid()).into_iter().find(watches))
 }
 
-/// Stops the emulator in the first task until `long_enough`.
-fn stop_meanwhile(run: &mut Started, long_enough: impl FnOnce(&Started)) {
+/// Waits until a node runs this, as its words begin.
+fn wait_for_process(run: &Started, words: &str) {
+    let beginning = words.replace(' ', "\0").into_bytes();
+    let runs = |pid: &Pid| {
+        fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(&beginning)
+    };
+    wait_for(words, || below(run.pid()).iter().any(runs).then_some(()));
+}
+
+/// Stops the emulator once a node runs `words`, until `long_enough`. Before, the command might not have
+/// been started, and never would be.
+fn stop_meanwhile(run: &mut Started, words: &str, long_enough: impl FnOnce(&Started)) {
     run.wait_for_event("task-started", "");
+    wait_for_process(run, words);
     let emulator = emulator(run);
     kill(emulator, Signal::SIGSTOP).expect("the emulator can be stopped");
     long_enough(run);
@@ -63,7 +74,7 @@ fn a_standstill_makes_the_verdict_worse() {
         return;
     }
     let mut run = Place::new().begin(PINGS);
-    stop_meanwhile(&mut run, |_| sleep(Duration::from_millis(1_500)));
+    stop_meanwhile(&mut run, "ping -q", |_| sleep(Duration::from_millis(1_500)));
     let results = run.end().expect(3).results();
     assert_eq!(results.verdict(), "invalid");
     let reasons = results.0["verdict"]["reasons"].to_string();
@@ -84,7 +95,7 @@ fn a_standstill_beyond_the_hard_limit_ends_the_run() {
         return;
     }
     let mut run = Place::new().begin_with(PINGS, &["--sync", "hard-limit=500ms"]);
-    stop_meanwhile(&mut run, |_| sleep(Duration::from_millis(1_500)));
+    stop_meanwhile(&mut run, "ping -q", |_| sleep(Duration::from_millis(1_500)));
     run.end().expect(3).says(&["the worker of link `wire`", "ms late", "hard limit is 500ms"]);
 }
 
@@ -119,15 +130,8 @@ tasks:
 "#,
     );
     let mut run = Place::new().begin(&topology);
-    stop_meanwhile(&mut run, |run| {
-        wait_for("the interface to be deleted", || {
-            let has_come = |pid: &Pid| {
-                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                command.starts_with(b"sleep\x001.2345")
-            };
-            below(run.pid()).iter().any(has_come).then_some(())
-        });
-    });
+    // The interface is deleted then.
+    stop_meanwhile(&mut run, "sleep 1", |run| wait_for_process(run, "sleep 1.2345"));
     let results = run.end().expect(3).results();
     assert_eq!(results.verdict(), "invalid");
     let reasons = results.0["verdict"]["reasons"].to_string();
