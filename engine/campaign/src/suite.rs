@@ -8,7 +8,7 @@
 //! Assumes each scenario is a file of its own. Files and directories whose names begin with `_` or `.` are
 //! parts of scenarios, not scenarios.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ pub struct Scenario {
     pub name: String,
     /// The file.
     pub file: PathBuf,
-    /// Where its run directory is, below that of the suite: its path with its extension, for no file has
-    /// the name of a directory beside it.
+    /// Where its run directory is, below that of the suite: its name; with its extension where others are
+    /// in a directory of that name.
     pub place: PathBuf,
     /// Resolved, with the parameters given.
     pub topology: Topology,
@@ -133,6 +133,16 @@ pub fn find(
     }
     if !wrong.is_empty() {
         return Err(SuiteError::Wrong(wrong));
+    }
+    let directories: BTreeSet<PathBuf> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario.place.ancestors().skip(1).map(Path::to_owned))
+        .collect();
+    for scenario in &mut scenarios {
+        let name = PathBuf::from(&scenario.name);
+        if !directories.contains(&name) {
+            scenario.place = name;
+        }
     }
     if scenarios.is_empty() {
         return Err(SuiteError::Empty { path: path.to_owned(), filters: filters.to_vec() });
