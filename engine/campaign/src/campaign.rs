@@ -119,9 +119,10 @@ impl CampaignError {
         match self {
             Self::Refused { refusal, .. } => refusal.is_usage(),
             Self::File { .. } => false,
-            Self::Store(error) => {
-                !matches!(error, StoreError::Full { .. } | StoreError::Sqlite { .. })
-            }
+            Self::Store(error) => !matches!(
+                error,
+                StoreError::Full { .. } | StoreError::Locked { .. } | StoreError::Sqlite { .. }
+            ),
             _ => true,
         }
     }

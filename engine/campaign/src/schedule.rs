@@ -47,6 +47,10 @@ pub(crate) struct Schedule<'p> {
     warm_up: bool,
     outstanding: usize,
     attempts: BTreeMap<Key, Attempts>,
+    /// How many of these are settled, and how many runs the stop rule has spared: counted here, for they
+    /// are asked for after every run.
+    settled: usize,
+    spared: usize,
     /// Values of the stop rule's metric, by point: replicate and value.
     values: Vec<BTreeMap<u32, f64>>,
     /// Points that have runs enough, and the block from which on they had.
@@ -71,6 +75,8 @@ impl<'p> Schedule<'p> {
             warm_up: true,
             outstanding: 0,
             attempts: BTreeMap::new(),
+            settled: 0,
+            spared: 0,
             values: vec![BTreeMap::new(); points],
             satisfied: vec![None; points],
         }
@@ -127,6 +133,7 @@ impl<'p> Schedule<'p> {
                 && is_reached(rule, width(rule, &values))
             {
                 *satisfied = Some(self.block);
+                self.spared += self.plan.replicates.saturating_sub(self.block) as usize;
             }
         }
     }
@@ -175,8 +182,10 @@ impl<'p> Schedule<'p> {
         if again && !outcome.had_company {
             attempts.undisturbed += 1;
         }
+        let was_settled = attempts.settled;
         attempts.settled |=
             !again || attempts.undisturbed > self.plan.retries || attempts.made > most;
+        self.settled += usize::from(attempts.settled && !was_settled);
         if job.purpose == Purpose::Measure
             && outcome.state == State::Counted
             && let Some(value) = outcome.value
@@ -192,15 +201,8 @@ impl<'p> Schedule<'p> {
 
     /// How many runs are still to be made: at most, where a stop rule may end points early.
     pub(crate) fn remaining(&self) -> usize {
-        let done = self.attempts.values().filter(|attempts| attempts.settled).count();
-        let spared: usize = self
-            .satisfied
-            .iter()
-            .flatten()
-            .map(|block| self.plan.replicates.saturating_sub(*block) as usize)
-            .sum();
         let all = self.points * self.plan.replicates as usize + self.plan.warm_up as usize;
-        all.saturating_sub(done + spared)
+        all.saturating_sub(self.settled + self.spared)
     }
 
     /// Whether nothing is left to do.

@@ -82,6 +82,15 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Another program holds it for longer than one waits.
+    #[error(
+        "{} is locked by another program: end what has it open, then go on with --resume; all runs that \
+         ended before are safe", .path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
     /// Anything else.
     #[error("{}: {source}", .path.display())]
     Sqlite {
@@ -114,6 +123,7 @@ fn error(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
         // The files of WAL are mapped and resized; where that fails SQLite speaks of the disk only.
         Some(ErrorCode::SystemIoFailure) if disk_is_full(&path) => StoreError::Full { path },
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {

@@ -204,6 +204,20 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn a_locked_store_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let mut store = new(place.path());
+    store.connection.busy_timeout(Duration::from_millis(10)).unwrap();
+    let other = Connection::open(place.path().join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = record(&mut store, 0, &ended()).unwrap_err();
+    assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+    assert!(refused.to_string().contains("--resume"), "{refused}");
+    other.execute_batch("ROLLBACK").unwrap();
+    record(&mut store, 0, &ended()).unwrap();
+}
+
+#[test]
 fn missing_parts_are_found_when_a_store_is_opened() {
     for (harm, said) in [
         ("DROP VIEW counted_metrics; DROP TABLE metrics", "no table `metrics`"),
