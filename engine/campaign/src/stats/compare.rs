@@ -35,12 +35,16 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> 
     Some((Test { statistic, p }, interval))
 }
 
-/// Samples at most this large, without ties, are tested exactly.
+/// The smaller sample of an exact test has at most this many values, as in `SciPy`.
 const EXACT: usize = 8;
+/// The product of the sizes in an exact test: up to it the numbers of orders are below 2⁵³, hence
+/// exact, and computed in microseconds; beyond it the normal approximation is near and, in the tails,
+/// careful.
+const EXACT_PAIRS: usize = 2_000;
 
 /// Mann–Whitney's test of equal distributions (Mann and Whitney 1947); the statistic is U of `b`.
-/// Exact where the smaller sample has at most 8 values and no value occurs twice, else by the normal
-/// approximation with corrections for ties and continuity.
+/// Exact where no value occurs twice, the smaller sample has at most 8 values and the product of the
+/// sizes is at most 2,000, else by the normal approximation with corrections for ties and continuity.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
     if a.is_empty() || b.is_empty() {
         return None;
@@ -51,8 +55,10 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
     let sum: f64 = ranks[a.len()..].iter().sum();
     let statistic = sum - nb * (nb + 1.0) / 2.0;
     let greater = statistic.max(na * nb - statistic);
-    if ties == 0.0 && a.len().min(b.len()) <= EXACT {
-        let p = (2.0 * exact_upper_tail(a.len(), b.len(), greater as usize)).min(1.0);
+    let (small, large) = (a.len().min(b.len()), a.len().max(b.len()));
+    if ties == 0.0 && small <= EXACT && large <= EXACT_PAIRS / small {
+        let lesser = small * large - greater as usize;
+        let p = (2.0 * exact_lower_tail(small, large, lesser)).min(1.0);
         return Some(Test { statistic, p });
     }
     let both = na + nb;
@@ -65,30 +71,25 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
     Some(Test { statistic, p })
 }
 
-/// P(U ≥ u) if all orders of the values are equally likely.
-fn exact_upper_tail(a: usize, b: usize, u: usize) -> f64 {
-    let (small, large) = (a.min(b), a.max(b));
-    // How many of the orders of `i` small and `j` large values give each U; Mann and Whitney's
-    // recurrence, for rising i, in place of j.
-    let most = small * large;
-    let mut counts = vec![vec![0.0_f64; most + 1]; large + 1];
-    for row in &mut counts {
-        row[0] = 1.0;
-    }
+/// P(U ≤ u) if all orders of the values are equally likely.
+///
+/// How many orders give each U are the coefficients of the Gaussian binomial coefficient, the product
+/// of (1 − qʲ⁺ⁱ) / (1 − qⁱ) over i from 1 to `small`, with j = `large` (Andrews 1976, The Theory of
+/// Partitions, chapter 3): one table of U from 0 to `u`, multiplied and divided in place.
+fn exact_lower_tail(small: usize, large: usize, u: usize) -> f64 {
+    let mut counts = vec![0.0_f64; u + 1];
+    counts[0] = 1.0;
+    let mut orders = 1.0;
     for i in 1..=small {
-        let mut next = vec![vec![0.0_f64; most + 1]; large + 1];
-        next[0][0] = 1.0;
-        for j in 1..=large {
-            for value in 0..=i * j {
-                let with_small = if value >= j { counts[j][value - j] } else { 0.0 };
-                next[j][value] = with_small + next[j - 1][value];
-            }
+        for value in (large + i..=u).rev() {
+            counts[value] -= counts[value - large - i];
         }
-        counts = next;
+        for value in i..=u {
+            counts[value] += counts[value - i];
+        }
+        orders *= (large + i) as f64 / i as f64;
     }
-    let row = &counts[large];
-    let total: f64 = row.iter().sum();
-    row[u.min(most)..].iter().sum::<f64>() / total
+    counts.iter().sum::<f64>() / orders
 }
 
 /// An effect size and its interval.
@@ -188,3 +189,6 @@ fn around(size: f64, error: f64, confidence: f64) -> Interval {
     let half = Normal::standard().inverse_cdf(f64::midpoint(1.0, confidence)) * error;
     Interval { low: size - half, high: size + half }
 }
+
+#[cfg(test)]
+mod tests;
