@@ -3,7 +3,7 @@
 use super::data::{Data, Samples, number};
 use crate::design::{Settings, describe};
 use crate::levels::dimension;
-use crate::stats::compare::{Effect, cliffs_delta, cohens_d, mann_whitney, welch};
+use crate::stats::compare::{Effect, cliffs_delta, cohens_d, difference, mann_whitney, welch};
 use crate::stats::correction::{benjamini_hochberg, holm};
 use crate::stats::describe::mean;
 use crate::stats::interval::Interval;
@@ -58,7 +58,9 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 |other: &Settings| other.get(factor) == Some(baseline) && others(other) == rest;
             let Some(base) = data.points.iter().position(same) else { continue };
             let (a, b) = (&samples.points[base], &samples.points[at]);
-            let (Some(baseline_mean), Some(level_mean)) = (mean(a), mean(b)) else { continue };
+            let (Some(baseline_mean), Some(difference)) = (mean(a), difference(a, b)) else {
+                continue;
+            };
             let varying: Settings =
                 rest.into_iter().filter(|(name, _)| data.factors.contains_key(name)).collect();
             let (test, interval) = welch(a, b, confidence).unzip();
@@ -69,7 +71,7 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 level: settings.get(factor).map(ToString::to_string).unwrap_or_default(),
                 counts: (a.len(), b.len()),
                 baseline_mean,
-                difference: level_mean - baseline_mean,
+                difference,
                 interval,
                 d: cohens_d(a, b, confidence),
                 delta: cliffs_delta(a, b, confidence),

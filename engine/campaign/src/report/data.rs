@@ -11,6 +11,7 @@ use super::ReportError;
 use crate::design::{Purpose, Settings, describe};
 use crate::levels::{Dimension, dimension, quantity};
 use crate::standing::{self, Standing};
+use crate::stats::describe::has_spread;
 use crate::store::{Run, Session, State, Store};
 
 /// A campaign's results.
@@ -53,10 +54,9 @@ impl Samples {
         self.course.iter().map(|(_, value)| *value)
     }
 
-    /// Whether all values are the same.
+    /// Whether all values are the same, but for rounding.
     pub fn is_constant(&self) -> bool {
-        let first = self.all().next();
-        self.all().all(|value| Some(value) == first)
+        !has_spread(self.all())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
-use super::describe::{mean, standard_deviation};
+use super::describe::{has_spread, mean, standard_deviation};
 use super::interval::Interval;
 use super::rank::ranks;
 
@@ -16,7 +16,7 @@ pub struct Test {
 }
 
 /// Welch's test of equal means without equal variances (Welch 1947), and the interval of the
-/// difference mean(b) − mean(a). `None` if neither sample has spread.
+/// difference mean(b) − mean(a). `None` if neither sample has spread beyond rounding.
 pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> {
     let share = |values: &[f64]| Some(standard_deviation(values)?.powi(2) / values.len() as f64);
     let (va, vb) = (share(a)?, share(b)?);
@@ -24,7 +24,7 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> 
     if error == 0.0 {
         return None;
     }
-    let difference = mean(b)? - mean(a)?;
+    let difference = difference(a, b)?;
     let freedom =
         (va + vb).powi(2) / (va.powi(2) / (a.len() - 1) as f64 + vb.powi(2) / (b.len() - 1) as f64);
     let distribution = StudentsT::new(0.0, 1.0, freedom).ok()?;
@@ -33,6 +33,12 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Option<(Test, Interval)> 
     let half = distribution.inverse_cdf(f64::midpoint(1.0, confidence)) * error;
     let interval = Interval { low: difference - half, high: difference + half };
     Some((Test { statistic, p }, interval))
+}
+
+/// How much greater the mean of `b` is; 0 if nothing differs but by rounding.
+pub fn difference(a: &[f64], b: &[f64]) -> Option<f64> {
+    let difference = mean(b)? - mean(a)?;
+    Some(if differ(a, b) { difference } else { 0.0 })
 }
 
 /// The smaller sample of an exact test has at most this many values, as in `SciPy`.
@@ -45,8 +51,9 @@ const EXACT_PAIRS: usize = 2_000;
 /// Mann–Whitney's test of equal distributions (Mann and Whitney 1947); the statistic is U of `b`.
 /// Exact where no value occurs twice, the smaller sample has at most 8 values and the product of the
 /// sizes is at most 2,000, else by the normal approximation with corrections for ties and continuity.
+/// `None` if nothing differs but by rounding.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
-    if a.is_empty() || b.is_empty() {
+    if a.is_empty() || b.is_empty() || !differ(a, b) {
         return None;
     }
     let (na, nb) = (a.len() as f64, b.len() as f64);
@@ -63,12 +70,14 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<Test> {
     }
     let both = na + nb;
     let variance = na * nb / 12.0 * (both + 1.0 - ties / (both * (both - 1.0)));
-    if variance <= 0.0 {
-        return None;
-    }
     let z = (greater - na * nb / 2.0 - 0.5) / variance.sqrt();
     let p = (2.0 * Normal::standard().cdf(-z)).min(1.0);
     Some(Test { statistic, p })
+}
+
+/// Whether the values of both together differ by more than rounding.
+fn differ(a: &[f64], b: &[f64]) -> bool {
+    has_spread(a.iter().chain(b).copied())
 }
 
 /// P(U ≤ u) if all orders of the values are equally likely.
@@ -102,7 +111,8 @@ pub struct Effect {
 }
 
 /// Cohen's *d*, (mean(b) − mean(a)) over the pooled standard deviation, with the interval of Hedges
-/// and Olkin 1985. By Cohen 1988, 0.2 is small, 0.5 medium and 0.8 large. `None` without spread.
+/// and Olkin 1985. By Cohen 1988, 0.2 is small, 0.5 medium and 0.8 large. `None` without spread
+/// beyond rounding.
 pub fn cohens_d(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
     let (na, nb) = (a.len() as f64, b.len() as f64);
     let (sa, sb) = (standard_deviation(a)?, standard_deviation(b)?);
@@ -110,7 +120,7 @@ pub fn cohens_d(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
     if pooled == 0.0 {
         return None;
     }
-    let size = (mean(b)? - mean(a)?) / pooled;
+    let size = difference(a, b)? / pooled;
     let error = ((na + nb) / (na * nb) + size.powi(2) / (2.0 * (na + nb))).sqrt();
     Some(Effect { size, interval: around(size, error, confidence) })
 }
@@ -122,9 +132,14 @@ pub fn cohens_d(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
 /// Samples without any overlap have no variance of dominance, and that interval would be a point
 /// whatever their size. For them its inner end is (n − z²) / (n + z²), where n is the size of the
 /// smaller sample (Feng and Cliff 2004): three runs of each leave even the sign open.
+///
+/// Values that differ by no more than rounding are equal.
 pub fn cliffs_delta(a: &[f64], b: &[f64], confidence: f64) -> Option<Effect> {
     if a.len() < 2 || b.len() < 2 {
         return None;
+    }
+    if !differ(a, b) && a.iter().chain(b).any(|value| *value != 0.0) {
+        return cliffs_delta(&vec![0.0; a.len()], &vec![0.0; b.len()], confidence);
     }
     let (na, nb) = (a.len() as f64, b.len() as f64);
     let (rows, columns) = (dominance(b, a), dominance(a, b));

@@ -1,14 +1,38 @@
 //! What one sample is like.
 
-/// Arithmetic mean.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+/// Differences below this share of the values' magnitude are rounding, not spread: sums of thousands
+/// of numbers and conversions of units are wrong by less, and no measurement has so many digits.
+const ROUNDING: f64 = 1e-12;
+
+/// Whether values differ by more than rounding.
+pub fn has_spread(values: impl IntoIterator<Item = f64>) -> bool {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values {
+        (low, high) = (low.min(value), high.max(value));
+    }
+    high - low > ROUNDING * low.abs().max(high.abs())
 }
 
-/// Standard deviation of the population a sample is from (divisor n − 1).
+/// Arithmetic mean; that of equal values is their value.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    let count = values.len() as f64;
+    let rough = values.iter().sum::<f64>() / count;
+    // What the sum's rounding left over.
+    let rest = values.iter().map(|value| value - rough).sum::<f64>() / count;
+    Some(if rest.is_finite() { rough + rest } else { rough })
+}
+
+/// Standard deviation of the population a sample is from (divisor n − 1); 0 if the values differ by
+/// no more than rounding, 10⁻¹² of their magnitude.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
         return None;
+    }
+    if !has_spread(values.iter().copied()) {
+        return Some(0.0);
     }
     let mean = mean(values)?;
     // Two passes: no cancellation where the spread is small beside the mean.
@@ -67,13 +91,16 @@ pub fn five_numbers(values: &[f64]) -> Option<FiveNumbers> {
 
 /// Robust z-scores: 0.6745 times the distance from the median over the median absolute deviation.
 /// Values beyond ±3.5 are suspects (Iglewicz and Hoaglin 1993). `None` if more than half of the
-/// values are equal.
+/// values are equal, but for rounding.
 pub fn robust_z(values: &[f64]) -> Option<Vec<f64>> {
     let middle = median(values)?;
     let distances: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
     let deviation = median(&distances)?;
     // The third quartile of the standard normal distribution.
     const QUARTILE: f64 = 0.6745;
-    (deviation > 0.0)
+    (deviation > ROUNDING * middle.abs())
         .then(|| values.iter().map(|value| QUARTILE * (value - middle) / deviation).collect())
 }
+
+#[cfg(test)]
+mod tests;

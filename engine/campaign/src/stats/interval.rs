@@ -4,7 +4,7 @@ use rand::RngExt;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use tapestry_core::Streams;
 
-use super::describe::{mean, quantile, standard_deviation};
+use super::describe::{has_spread, mean, quantile, standard_deviation};
 
 /// An interval that holds the true figure with a stated confidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +37,7 @@ pub fn bootstrap(values: &[f64], confidence: f64) -> Option<Interval> {
     if values.len() > LARGE {
         return student(values, confidence);
     }
-    if values.iter().all(|value| *value == values[0]) {
+    if !has_spread(values.iter().copied()) {
         return None;
     }
     let mut random = Streams::new(values.len() as u64, 0).stream("", "campaign/bootstrap");
