@@ -1,5 +1,7 @@
 //! Comparisons and trends: all that is computed for one report is corrected together.
 
+use std::collections::BTreeMap;
+
 use super::data::{Data, Samples, number};
 use crate::design::{Settings, describe};
 use crate::levels::dimension;
@@ -43,31 +45,38 @@ pub(super) struct Corrected {
 pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
     let Some((factor, baseline)) = data.compared() else { return Vec::new() };
     let confidence = data.plan.report.confidence;
-    let others = |settings: &Settings| -> Settings {
-        let rest = settings.iter().filter(|(name, _)| *name != factor);
-        rest.map(|(name, value)| (name.clone(), value.clone())).collect()
+    // Levels of the other factors, by their places: equal for a point and its baseline.
+    let others: Vec<&String> = data.factors.keys().filter(|name| *name != factor).collect();
+    let rest = |at: usize| -> Vec<Option<usize>> {
+        others.iter().map(|name| data.places(name)[at]).collect()
     };
+    let mut baselines = BTreeMap::new();
+    for (at, settings) in data.points.iter().enumerate() {
+        if settings.get(factor) == Some(baseline) {
+            baselines.entry(rest(at)).or_insert(at);
+        }
+    }
     let mut found = Vec::new();
     for (metric, samples) in data.shown().filter(|(_, samples)| !samples.is_constant()) {
         for (at, settings) in data.points.iter().enumerate() {
             if settings.get(factor) == Some(baseline) {
                 continue;
             }
-            let rest = others(settings);
-            let same =
-                |other: &Settings| other.get(factor) == Some(baseline) && others(other) == rest;
-            let Some(base) = data.points.iter().position(same) else { continue };
+            let Some(&base) = baselines.get(&rest(at)) else { continue };
             let (a, b) = (&samples.points[base], &samples.points[at]);
             let (Some(baseline_mean), Some(difference)) = (mean(a), difference(a, b)) else {
                 continue;
             };
-            let varying: Settings =
-                rest.into_iter().filter(|(name, _)| data.factors.contains_key(name)).collect();
+            let same: Settings = settings
+                .iter()
+                .filter(|(name, _)| others.contains(name))
+                .map(|(name, level)| (name.clone(), level.clone()))
+                .collect();
             let (test, interval) = welch(a, b, confidence).unzip();
             let alone = |p: f64| Corrected { p, holm: p, benjamini_hochberg: p };
             found.push(Comparison {
                 metric: metric.clone(),
-                at: describe(&varying),
+                at: describe(&same),
                 level: settings.get(factor).map(ToString::to_string).unwrap_or_default(),
                 counts: (a.len(), b.len()),
                 baseline_mean,

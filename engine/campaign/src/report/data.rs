@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tapestry_topologies::expression::Value;
 use tapestry_topologies::plan::{Levels, Plan};
 
@@ -35,6 +35,8 @@ pub struct Data {
     pub standing: Standing,
     /// Factors that vary, with their levels in the order of the plan.
     pub factors: IndexMap<String, Vec<Value>>,
+    /// For each of them, by point: the place of the point's level among the levels.
+    places: IndexMap<String, Vec<Option<usize>>>,
 }
 
 /// The values of a metric in runs that count.
@@ -108,25 +110,7 @@ impl Data {
                 return Err(ReportError::NoMetric { metric: metric.clone(), known });
             }
         }
-        let mut factors: IndexMap<String, Vec<Value>> = IndexMap::new();
-        for settings in &points {
-            for (name, value) in settings {
-                let levels = factors.entry(name.clone()).or_default();
-                if !levels.contains(value) {
-                    levels.push(value.clone());
-                }
-            }
-        }
-        for (name, levels) in &mut factors {
-            let given = plan.factors.get(name).map(Levels::all).unwrap_or_default();
-            if dimension(levels.iter()).is_some() {
-                levels.sort_by(|a, b| number(a).total_cmp(&number(b)));
-            } else {
-                // As the plan gives them, in whatever order points were drawn.
-                levels.sort_by_key(|level| given.iter().position(|known| known == level));
-            }
-        }
-        factors.retain(|_, levels| levels.len() > 1);
+        let (factors, places) = levels(plan, &points);
         Ok(Self {
             plan: plan.clone(),
             name: name.to_owned(),
@@ -137,7 +121,13 @@ impl Data {
             produced,
             standing: standing::of(store, &store.plan()?)?,
             factors,
+            places,
         })
+    }
+
+    /// The place of each point's level among the levels of a factor; no point if it does not vary.
+    pub(super) fn places(&self, factor: &str) -> &[Option<usize>] {
+        self.places.get(factor).map_or(&[], Vec::as_slice)
     }
 
     /// The metrics to be shown, in order.
@@ -200,6 +190,35 @@ impl Data {
             .collect();
         describe(&settings)
     }
+}
+
+type Places = IndexMap<String, Vec<Option<usize>>>;
+
+/// The factors that vary with their levels, and at which of them each point is.
+fn levels(plan: &Plan, points: &[Settings]) -> (IndexMap<String, Vec<Value>>, Places) {
+    /// What only equal levels have in common.
+    fn key(level: &Value) -> String {
+        format!("{level:?}")
+    }
+    let mut known: IndexMap<&String, IndexMap<String, &Value>> = IndexMap::new();
+    for (name, level) in points.iter().flatten() {
+        known.entry(name).or_default().entry(key(level)).or_insert(level);
+    }
+    let (mut factors, mut places) = (IndexMap::new(), Places::new());
+    for (name, mut levels) in known.into_iter().filter(|(_, levels)| levels.len() > 1) {
+        if dimension(levels.values().copied()).is_some() {
+            levels.sort_by(|_, a, _, b| number(a).total_cmp(&number(b)));
+        } else {
+            // As the plan gives them, in whatever order points were drawn.
+            let given = plan.factors.get(name).map(Levels::all).unwrap_or_default();
+            let given: IndexSet<String> = given.iter().map(key).collect();
+            levels.sort_by_cached_key(|level, _| given.get_index_of(level));
+        }
+        let place = |settings: &Settings| levels.get_index_of(&key(settings.get(name)?));
+        places.insert(name.clone(), points.iter().map(place).collect());
+        factors.insert(name.clone(), levels.into_values().cloned().collect());
+    }
+    (factors, places)
 }
 
 /// A level of a factor whose levels are numbers.

@@ -1,5 +1,6 @@
 //! Which figures a campaign gets, and what is in them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tapestry_topologies::expression::Value;
@@ -59,18 +60,32 @@ fn with_unit(name: &str, unit: &str) -> String {
     if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") }
 }
 
-/// The values of points that have a level of a factor.
-fn values_at<'a>(
-    data: &'a Data,
-    samples: &'a Samples,
-    wanted: &'a [(&'a str, &'a Value)],
-) -> impl Iterator<Item = f64> + 'a {
-    let fits = move |point: usize| {
-        wanted.iter().all(|(factor, level)| data.points[point].get(*factor) == Some(*level))
-    };
-    (0..data.points.len())
-        .filter(move |point| fits(*point))
-        .flat_map(|point| samples.points[point].iter().copied())
+/// The values of a metric at each level of a factor.
+fn by_level(data: &Data, samples: &Samples, factor: &str) -> Vec<Vec<f64>> {
+    let mut values = vec![Vec::new(); data.factors[factor].len()];
+    for (place, found) in data.places(factor).iter().zip(&samples.points) {
+        if let Some(place) = place {
+            values[*place].extend(found);
+        }
+    }
+    values
+}
+
+/// The values of a metric at each pair of levels, by their places, that has any.
+fn by_levels(
+    data: &Data,
+    samples: &Samples,
+    first: &str,
+    second: &str,
+) -> BTreeMap<(usize, usize), Vec<f64>> {
+    let mut values: BTreeMap<_, Vec<f64>> = BTreeMap::new();
+    let places = data.places(first).iter().zip(data.places(second));
+    for ((first, second), found) in places.zip(&samples.points) {
+        if let (Some(first), Some(second)) = (first, second) {
+            values.entry((*first, *second)).or_default().extend(found);
+        }
+    }
+    values
 }
 
 /// Factors other than these, over which a figure takes everything together.
@@ -100,20 +115,25 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         let (low, high) = ends.map_or((mean, mean), |ends| (ends.low, ends.high));
         Some((x, mean, low, high))
     };
-    let line = |level: Option<&Value>| -> Line {
-        let of_series: Vec<(&str, &Value)> = series.into_iter().zip(level).collect();
+    // By place of the series, which is 0 if there is none, and of x.
+    let grouped: BTreeMap<(usize, usize), Vec<f64>> = match (x_metric, x_factor, series) {
+        (None, Some(x), Some(series)) => by_levels(data, samples, series, x),
+        (None, Some(x), None) => {
+            (0..).zip(by_level(data, samples, x)).map(|(at, values)| ((0, at), values)).collect()
+        }
+        _ => BTreeMap::new(),
+    };
+    let line = |(place, level): (usize, Option<&Value>)| -> Line {
+        let is_of_series =
+            |at: &usize| series.is_none_or(|series| data.places(series)[*at] == Some(place));
         let mut points: Vec<(f64, f64, f64, f64)> = match (x_metric, x_factor) {
             (Some((_, xs)), _) => (0..data.points.len())
-                .filter(|at| of_series.iter().all(|(f, l)| data.points[*at].get(*f) == Some(*l)))
+                .filter(is_of_series)
                 .filter_map(|at| point(describe::mean(&xs.points[at])?, &samples.points[at]))
                 .collect(),
-            (None, Some(factor)) => data.factors[factor]
-                .iter()
-                .filter_map(|x| {
-                    let wanted = [&of_series[..], &[(factor, x)]].concat();
-                    let values: Vec<f64> = values_at(data, samples, &wanted).collect();
-                    point(number(x), &values)
-                })
+            (None, Some(factor)) => grouped
+                .range((place, 0)..=(place, usize::MAX))
+                .filter_map(|((_, x), values)| point(number(&data.factors[factor][*x]), values))
                 .collect(),
             (None, None) => Vec::new(),
         };
@@ -125,7 +145,7 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         Line { name, is_joined, points }
     };
     let lines: Vec<Line> =
-        levels.into_iter().map(line).filter(|line| !line.points.is_empty()).collect();
+        levels.into_iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect();
     let x_words = match x_metric {
         Some((x, xs)) => with_unit(x, &xs.unit),
         None => with_unit(x_name, data.dimension(x_name).map_or("", Dimension::unit)),
@@ -162,12 +182,8 @@ fn boxes(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         used.push(factor);
         data.factors[factor]
             .iter()
-            .map(|level| {
-                (
-                    format!("{factor}={level}"),
-                    values_at(data, samples, &[(factor, level)]).collect(),
-                )
-            })
+            .map(|level| format!("{factor}={level}"))
+            .zip(by_level(data, samples, factor))
             .collect()
     };
     let boxes: Vec<_> = groups
@@ -194,15 +210,10 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         .series_factor()
         .filter(|name| *name != across)
         .or_else(|| data.factors.keys().map(String::as_str).find(|name| *name != across))?;
-    let cells: Vec<Vec<Option<f64>>> = data.factors[up]
-        .iter()
-        .map(|row| {
-            let cell = |column: &Value| {
-                let wanted = [(across, column), (up, row)];
-                describe::mean(&values_at(data, samples, &wanted).collect::<Vec<_>>())
-            };
-            data.factors[across].iter().map(cell).collect()
-        })
+    let values = by_levels(data, samples, up, across);
+    let mean = |row, column| describe::mean(values.get(&(row, column))?);
+    let cells: Vec<Vec<Option<f64>>> = (0..data.factors[up].len())
+        .map(|row| (0..data.factors[across].len()).map(|column| mean(row, column)).collect())
         .collect();
     let names =
         |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -238,3 +249,6 @@ fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     let drawn = plot::course(words, &values);
     Some(("time", title, caption, drawn))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ fn campaign(directory: &Path, replicates: u32) -> (Store, Plan) {
 }
 
 /// All runs of a plan, with an `rtt` that is made up for each point and replicate.
-fn made_up(directory: &Path, plan: &Plan, rtt: &dyn Fn(usize, u32) -> f64) -> Store {
+pub(super) fn made_up(directory: &Path, plan: &Plan, rtt: &dyn Fn(usize, u32) -> f64) -> Store {
     let points = design::points(plan).unwrap();
     let mut store = Store::create(directory, plan, "digest", &points, "now").unwrap();
     let session = store.begin_session("2026-01-01T00:00:00Z", &["t".to_owned()], 1).unwrap();
