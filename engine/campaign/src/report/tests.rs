@@ -159,6 +159,37 @@ fn numbers_are_written_for_people() {
     assert_eq!(text::seconds_of("1970-01-01T00:00:10Z"), Some(10.0));
 }
 
+/// Ends differ by two digits, and the mean has their last place and lies between them.
+#[test]
+fn intervals_contain_their_mean_as_written() {
+    let between = |low, high| Some(crate::stats::interval::Interval { low, high });
+    for (mean, low, high, expected) in [
+        (180_010.2, 180_003.4, 180_017.0, "180010 [180003, 180017]"),
+        (0.123_456_7, 0.123_446, 0.123_467, "0.123457 [0.123446, 0.123467]"),
+        (1_234_567.0, 1_200_000.0, 1_270_000.0, "1235000 [1200000, 1270000]"),
+        (-0.02, -0.31, 0.27, "−0.02 [−0.31, 0.27]"),
+        (1.5, 0.999_6, 2.0, "1.5 [1.0, 2.0]"),
+        (3.2e-7, 3e-7, 3.4e-7, "3.2e-7 [3e-7, 3.4e-7]"),
+        (0.0, -1e9, 1e9, "0 [−1000000000, 1000000000]"),
+        (2.0, 2.0, 2.0, "2 [2, 2]"),
+    ] {
+        let place = text::Place::of(&[between(low, high), None]);
+        let written = format!("{} {}", place.number(mean, 5), place.range(between(low, high)));
+        assert_eq!(written, expected);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan = plan(&[("a", list(&[1, 2]))], Design::FullFactorial);
+    plan.replicates = 10;
+    let rtt = |point: usize, replicate: u32| 180_000.0 + (point as u32 * 10 + replicate) as f64;
+    let store = made_up(directory.path(), &plan, &rtt);
+    let written = write(&store, &plan, directory.path(), directory.path(), "x").unwrap();
+    let report = fs::read_to_string(written.markdown).unwrap();
+    // t(9) · 3.0277 / √10 = 2.17.
+    assert!(report.contains("| 180004.5 | \\[180002.3, 180006.7\\] |"), "{report}");
+    // Welch by hand: 10 ± t(18) · √(2 · 3.0277² / 10) = 10 ± 2.84.
+    assert!(report.contains("| +10.0 (+0.005555 %) | \\[7.2, 12.8\\] |"), "{report}");
+}
+
 /// What is on the pictures: units, measured levels on logarithmic axes, names beside the data.
 #[test]
 fn figures_say_what_they_show() {

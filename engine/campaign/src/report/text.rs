@@ -165,7 +165,10 @@ fn comparison_row(data: &Data, c: &Comparison) -> Vec<String> {
         if !c.has_enough() {
             return "n too small".to_owned();
         }
-        effect.map_or_else(dash, |e| format!("{} {}", number(e.size, 3), range(Some(e.interval))))
+        effect.map_or_else(dash, |e| {
+            let place = Place::of(&[Some(e.interval)]);
+            format!("{} {}", place.number(e.size, 3), place.range(Some(e.interval)))
+        })
     };
     let p = |p: Option<Corrected>, key: fn(Corrected) -> f64| {
         p.map_or_else(dash, |p| number(key(p), 2))
@@ -175,14 +178,15 @@ fn comparison_row(data: &Data, c: &Comparison) -> Vec<String> {
     } else {
         format!(" ({} %)", signed(c.difference / c.baseline_mean.abs() * 100.0))
     };
+    let place = Place::of(&[c.interval]);
     vec![
         c.metric.clone(),
         c.at.clone(),
         c.level.clone(),
         format!("{}, {}", c.counts.0, c.counts.1),
-        format!("{} {unit}", number(c.baseline_mean, 4)).trim_end().to_owned(),
-        format!("{}{share}", signed(c.difference)),
-        range(c.interval),
+        format!("{} {unit}", place.fine(c.baseline_mean, 4)).trim_end().to_owned(),
+        format!("{}{share}", plus(c.difference, place.number(c.difference, 4))),
+        place.range(c.interval),
         effect(c.delta),
         effect(c.d),
         p(c.p, |p| p.benjamini_hochberg),
@@ -270,16 +274,19 @@ fn metric_row(data: &Data, samples: &Samples, at: usize) -> Vec<String> {
     let values = &samples.points[at];
     let confidence = data.plan.report.confidence;
     let sorted = describe::sorted(values);
-    let figure = |value: Option<f64>| value.map_or_else(dash, |value| number(value, 5));
+    let student = interval::student(values, confidence);
+    let bootstrap = interval::bootstrap(values, confidence);
+    let place = Place::of(&[student, bootstrap]);
+    let figure = |value: Option<f64>| value.map_or_else(dash, |value| place.fine(value, 5));
     let suspects = describe::robust_z(values)
         .map_or_else(dash, |z| z.iter().filter(|z| z.abs() > 3.5).count().to_string());
     vec![
         data.label(at),
         values.len().to_string(),
-        figure(describe::mean(values)),
-        range(interval::student(values, confidence)),
-        range(interval::bootstrap(values, confidence)),
-        figure(describe::standard_deviation(values)),
+        describe::mean(values).map_or_else(dash, |mean| place.number(mean, 5)),
+        place.range(student),
+        place.range(bootstrap),
+        describe::standard_deviation(values).map_or_else(dash, |s| number(s, 5)),
         figure(describe::quantile(&sorted, 0.05)),
         figure(describe::quantile(&sorted, 0.5)),
         figure(describe::quantile(&sorted, 0.95)),
@@ -357,12 +364,77 @@ fn dash() -> String {
 }
 
 fn signed(value: f64) -> String {
-    let text = number(value, 4);
-    if value > 0.0 { format!("+{text}") } else { text }
+    plus(value, number(value, 4))
 }
 
-fn range(interval: Option<Interval>) -> String {
-    interval.map_or_else(dash, |i| format!("[{}, {}]", number(i.low, 4), number(i.high, 4)))
+/// The text of a number with its sign, also if that is plus.
+fn plus(value: f64, text: String) -> String {
+    if value > 0.0 && text != "0" { format!("+{text}") } else { text }
+}
+
+/// The last decimal place of an estimate and of its intervals, the power of ten: the second digit of
+/// the narrowest width, so that ends differ and lie on either side of the estimate. `None` if no
+/// interval has a width.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(Option<i32>);
+
+impl Place {
+    pub(super) fn of(intervals: &[Option<Interval>]) -> Self {
+        let widths = intervals.iter().flatten().map(|i| i.high - i.low);
+        let narrowest = widths.filter(|width| *width > 0.0).min_by(f64::total_cmp);
+        Self(narrowest.filter(|width| width.is_finite()).map(|width| magnitude(width) - 1))
+    }
+
+    /// A number to this place; with so many significant digits if there is none.
+    pub(super) fn number(self, value: f64, digits: usize) -> String {
+        let Some(place) = self.0.filter(|_| value.is_finite()) else {
+            return number(value, digits);
+        };
+        // More digits than this are not in an f64.
+        let place = place.max(magnitude(value) - 15);
+        // Half a unit of the place and more round up to one unit.
+        let unit = 10_f64.powi(place);
+        if value == 0.0 || value.abs() < unit / 2.0 {
+            return "0".to_owned();
+        }
+        if value.abs() < unit {
+            return number(unit.copysign(value), 1);
+        }
+        let text = number(value, (magnitude(value) - place + 1).unsigned_abs() as usize);
+        trailing(text, place)
+    }
+
+    /// A number to this place, but with so many significant digits at least.
+    fn fine(self, value: f64, digits: usize) -> String {
+        match self.0 {
+            Some(place) if value != 0.0 && magnitude(value) - place + 1 > digits as i32 => {
+                self.number(value, digits)
+            }
+            _ => number(value, digits),
+        }
+    }
+
+    /// An interval to this place.
+    pub(super) fn range(self, interval: Option<Interval>) -> String {
+        let end = |value| self.number(value, 4);
+        interval.map_or_else(dash, |i| format!("[{}, {}]", end(i.low), end(i.high)))
+    }
+}
+
+/// The power of ten of a number's first digit.
+fn magnitude(value: f64) -> i32 {
+    if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 }
+}
+
+/// With zeros up to a decimal place: `1.5` to the hundredths is `1.50`.
+fn trailing(text: String, place: i32) -> String {
+    if place >= 0 || text.contains('e') {
+        return text;
+    }
+    let (decimals, wanted) =
+        (text.split_once('.').map_or(0, |(_, part)| part.len()), place.unsigned_abs() as usize);
+    let point = if decimals == 0 { "." } else { "" };
+    format!("{text}{point}{}", "0".repeat(wanted.saturating_sub(decimals)))
 }
 
 /// A number with so many significant digits, without trailing zeros; very small and very large ones
