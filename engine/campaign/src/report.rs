@@ -7,6 +7,7 @@
 //! Assumes a store of some tens of thousands of runs at most: everything is read into memory.
 
 mod analysis;
+mod axis;
 mod data;
 mod document;
 mod figures;

@@ -9,6 +9,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::{Axis, MARKS, Numbers, along_decades, short};
 use crate::stats::describe::FiveNumbers;
 
 /// Size of a plot, in units of the SVG.
@@ -53,74 +54,6 @@ pub(super) struct Line {
     pub(super) points: Vec<(f64, f64, f64, f64)>,
 }
 
-/// An axis that holds values and, if it is logarithmic, their logarithms.
-#[derive(Debug, Clone, Copy)]
-struct Axis {
-    low: f64,
-    high: f64,
-    log: bool,
-}
-
-impl Axis {
-    /// Over values; logarithmic if they are spread over more than a factor of 30.
-    fn over(values: &[f64], may_be_log: bool) -> Self {
-        let finite = values.iter().copied().filter(|value| value.is_finite());
-        let low = finite.clone().fold(f64::INFINITY, f64::min);
-        let high = finite.fold(f64::NEG_INFINITY, f64::max);
-        if low > high {
-            return Self { low: 0.0, high: 1.0, log: false };
-        }
-        let log = may_be_log && low > 0.0 && high / low > 30.0;
-        let (low, high) = if log { (low.log10(), high.log10()) } else { (low, high) };
-        let margin = if high > low { 0.05 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
-        Self { low: low - margin, high: high + margin, log }
-    }
-
-    /// The same from zero, where zero is near.
-    fn with_zero(self) -> Self {
-        let near = !self.log && self.low > 0.0 && self.low < 0.5 * self.high;
-        if near { Self { low: 0.0, ..self } } else { self }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        if self.log { value.log10() } else { value }
-    }
-
-    fn label(&self, place: f64) -> String {
-        short(if self.log { 10_f64.powf(place) } else { place })
-    }
-
-    /// Values with a mark on a logarithmic axis: the ones that were measured if they are few, else 1, 2
-    /// and 5 of each decade, or the decades alone.
-    fn marks(&self, measured: &[f64]) -> Vec<f64> {
-        const FEW: usize = 10;
-        let mut values = measured.to_vec();
-        values.sort_by(f64::total_cmp);
-        values.dedup();
-        if values.len() <= FEW {
-            return values;
-        }
-        let parts: &[f64] = if self.high - self.low > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        (self.low.floor() as i32..=self.high.ceil() as i32)
-            .flat_map(|decade| parts.iter().map(move |part| part * 10_f64.powi(decade)))
-            .filter(|value| (self.low..=self.high).contains(&value.log10()))
-            .collect()
-    }
-}
-
-/// A number for an axis: `40k`, `0.25`, `1.5M`.
-pub(super) fn short(value: f64) -> String {
-    let (scaled, suffix) = match value.abs() {
-        v if v >= 1e9 => (value / 1e9, "G"),
-        v if v >= 1e6 => (value / 1e6, "M"),
-        v if v >= 1e4 => (value / 1e3, "k"),
-        v if v >= 1e-3 || v == 0.0 => (value, ""),
-        v if v >= 1e-6 => (value * 1e6, "µ"),
-        _ => (value * 1e9, "n"),
-    };
-    format!("{}{suffix}", super::text::number(scaled, 3))
-}
-
 fn draw(plot: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Drawn {
     let mut svg = String::new();
     {
@@ -143,15 +76,14 @@ pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
     let y = Axis::over(&ends, false).with_zero();
     let right = if lines.len() > 1 { legend_width(lines) } else { 0 };
     draw(|area| {
-        let labels = (LINE, NUMBERS, right);
+        let labels = (LINE, numbers_width(y), right);
         let mut chart = chart(area, words.title, labels, x.low..x.high, y.low..y.high)?;
         if x.log {
-            let none = |_: &f64| String::new();
-            mesh(&mut chart, words, &none, &|at| y.label(*at))?;
+            mesh(&mut chart, words, None, Some(y.numbers()))?;
             let measured: Vec<f64> = points().map(|p| p.0).collect();
             marks(area, &mut chart, x, &x.marks(&measured), (y.low, y.high))?;
         } else {
-            mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+            mesh(&mut chart, words, Some(x.numbers()), Some(y.numbers()))?;
         }
         for (line, color) in lines.iter().zip(COLORS.iter().cycle()) {
             let color = *color;
@@ -196,12 +128,11 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
         let mut chart = chart(
             area,
             words.title,
-            (if upright { 130 } else { LINE }, NUMBERS, 0),
+            (if upright { 130 } else { LINE }, numbers_width(y), 0),
             0.0..count,
             y.low..y.high,
         )?;
-        let none = |_: &f64| String::new();
-        mesh(&mut chart, Words { x: "", ..words }, &none, &|at| y.label(*at))?;
+        mesh(&mut chart, Words { x: "", ..words }, None, Some(y.numbers()))?;
         for (at, (_, five)) in groups.iter().enumerate() {
             let (left, right) = (at as f64 + 0.25, at as f64 + 0.75);
             let middle = at as f64 + 0.5;
@@ -275,11 +206,12 @@ pub(super) fn heat(
             0.0..columns.len().max(1) as f64,
             0.0..rows.len().max(1) as f64,
         )?;
-        let none = |_: &f64| String::new();
-        mesh(&mut chart, words, &none, &none)?;
+        mesh(&mut chart, words, None, None)?;
         // Numbers stand in cells that have room for them; the scale is there for the others.
         let width = f64::from(SIZE.0 - 110 - SCALE - 28) / columns.len().max(1) as f64;
-        let longest = all.iter().map(|value| short(*value).chars().count()).max().unwrap_or(0);
+        let digits = cell_digits(low, high);
+        let longest =
+            all.iter().map(|value| short(*value, digits).chars().count()).max().unwrap_or(0);
         let many = longest as f64 * LETTER + 6.0 > width || rows.len() > 20;
         for (row, values) in cells.iter().enumerate() {
             for (column, value) in values.iter().enumerate() {
@@ -291,7 +223,7 @@ pub(super) fn heat(
                     let ink = if share(*value) > 0.65 { WHITE } else { BLACK };
                     let style = (FONT, 12).into_font().color(&ink).pos(CENTRE);
                     let at = (corner.0 + 0.5, corner.1 + 0.5);
-                    chart.draw_series([Text::new(short(*value), at, style)])?;
+                    chart.draw_series([Text::new(short(*value, digits), at, style)])?;
                 }
             }
         }
@@ -316,6 +248,13 @@ pub(super) fn heat(
     })
 }
 
+/// Significant digits with which values from `low` to `high` are told apart to a hundredth of their
+/// range: three, or more for a small range far from zero.
+fn cell_digits(low: f64, high: f64) -> usize {
+    let parts = low.abs().max(high.abs()) / (high - low);
+    if parts.is_finite() { (parts.log10().ceil() as usize + 2).clamp(3, 9) } else { 3 }
+}
+
 /// Values over the course of a campaign. Many values are shown as a band from the 5th to the 95th
 /// percentile of neighbours, with their median.
 pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
@@ -336,8 +275,9 @@ pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
     let (at, of): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
     let (x, y) = (Axis::over(&at, false), Axis::over(&of, false));
     draw(|area| {
-        let mut chart = chart(area, words.title, (LINE, NUMBERS, 0), x.low..x.high, y.low..y.high)?;
-        mesh(&mut chart, words, &|at| x.label(*at), &|at| y.label(*at))?;
+        let mut chart =
+            chart(area, words.title, (LINE, numbers_width(y), 0), x.low..x.high, y.low..y.high)?;
+        mesh(&mut chart, words, Some(x.numbers()), Some(y.numbers()))?;
         chart
             .draw_series(values.iter().map(|p| Circle::new(*p, 2, COLORS[0].mix(0.6).filled())))?;
         Ok(())
@@ -349,8 +289,19 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 
 /// Room for a label area of one line of text.
 const LINE: u32 = 44;
-/// Room for numbers beside an axis.
+/// Least room for numbers beside an axis, and for what the axis is.
 const NUMBERS: u32 = 74;
+
+/// Room for the numbers of an axis that go up, and for what the axis is.
+fn numbers_width(axis: Axis) -> u32 {
+    let words = text_width(axis.numbers_at_marks().iter().map(String::as_str));
+    NUMBERS.max(words + 30)
+}
+
+/// Estimated width of the longest of these texts.
+fn text_width<'a>(texts: impl Iterator<Item = &'a str>) -> u32 {
+    (texts.map(|text| text.chars().count()).max().unwrap_or(0) as f64 * LETTER) as u32
+}
 
 /// Room for the scale of colours.
 const SCALE: u32 = 90;
@@ -375,13 +326,17 @@ fn chart<'a, 'b>(
     Ok(chart)
 }
 
+/// Marks and numbers of linear axes; `None` for an axis without.
 fn mesh(
     chart: &mut Chart<'_, '_>,
     words: Words<'_>,
-    x: &dyn Fn(&f64) -> String,
-    y: &dyn Fn(&f64) -> String,
+    x: Option<Numbers>,
+    y: Option<Numbers>,
 ) -> Result<(), Failure> {
-    let bare = x(&0.0).is_empty();
+    let label = |numbers: Option<Numbers>| {
+        move |at: &f64| numbers.map_or_else(String::new, |numbers| numbers.label(*at))
+    };
+    let (x_label, y_label) = (label(x), label(y));
     let mut mesh = chart.configure_mesh();
     mesh.x_desc(words.x)
         .y_desc(words.y)
@@ -389,15 +344,15 @@ fn mesh(
         .label_style((FONT, 12))
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.12))
-        .x_label_formatter(x)
-        .y_label_formatter(y);
-    if bare {
+        .x_labels(if x.is_some() { MARKS } else { 0 })
+        .y_labels(if y.is_some() { MARKS } else { 0 })
+        .x_label_formatter(&x_label)
+        .y_label_formatter(&y_label);
+    if x.is_none() {
         mesh.disable_x_mesh();
-        mesh.x_labels(0);
-        if y(&0.0).is_empty() {
-            mesh.disable_y_mesh();
-            mesh.y_labels(0);
-        }
+    }
+    if y.is_none() {
+        mesh.disable_y_mesh();
     }
     mesh.draw()?;
     Ok(())
@@ -412,10 +367,9 @@ fn marks(
     (low, high): (f64, f64),
 ) -> Result<(), Failure> {
     let mut free = f64::NEG_INFINITY;
-    for value in values {
+    for (value, label) in values.iter().zip(along_decades(values)) {
         let at = x.place(*value);
         chart.draw_series([PathElement::new(vec![(at, low), (at, high)], BLACK.mix(0.12))])?;
-        let label = short(*value);
         let half = label.chars().count() as f64 * LETTER / 2.0;
         let (place, bottom) = chart.backend_coord(&(at, low));
         if f64::from(place) - half > free {
@@ -463,10 +417,11 @@ fn scale(
     }
     let style = |at: Pos| (FONT, 12).into_font().color(&BLACK).pos(at);
     let shares: &[f64] = if high > low { &[0.0, 0.5, 1.0] } else { &[0.5] };
-    for share in shares {
+    let values: Vec<f64> = shares.iter().map(|share| low + (high - low) * share).collect();
+    let numbers = Numbers::of(&values);
+    for (share, value) in shares.iter().zip(&values) {
         let y = bottom - (f64::from(STEPS * HEIGHT) * share) as i32;
-        let value = low + (high - low) * share;
-        area.draw(&Text::new(short(value), (left + 22, y), style(LEFT)))?;
+        area.draw(&Text::new(numbers.label(*value), (left + 22, y), style(LEFT)))?;
     }
     area.draw(&Text::new(unit.to_owned(), (left, 52), style(LEFT)))?;
     Ok(())
