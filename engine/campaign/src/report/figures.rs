@@ -239,9 +239,19 @@ fn course(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     let begun = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(first.max(0.0));
     let title = format!("{name} over time");
+    let together = plot::neighbours(values.len());
+    let what = if together > 1 {
+        format!(
+            "Median of {name} and a band from its 5th to its 95th percentile, of each {together} runs \
+             that began after each other,"
+        )
+    } else {
+        format!("{name} of each run")
+    };
     let caption = format!(
-        "{name} of each run against its start, in seconds since {}. A trend or steps here are the \
-         host's, not the network's.",
+        "{what} against {} start, in seconds since {}. A trend or steps here are the host's, not the \
+         network's.",
+        if together > 1 { "their" } else { "its" },
         tapestry_lab::rundir::rfc3339(begun)
     );
     let words =

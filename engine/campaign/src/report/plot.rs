@@ -68,10 +68,15 @@ fn draw(plot: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Drawn {
     Ok(svg)
 }
 
-/// Lines with bands of confidence.
+/// Lines with bands of confidence; x is logarithmic if it spans more than a factor of 30.
 pub(super) fn xy(words: Words<'_>, lines: &[Line]) -> Drawn {
+    let x: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|p| p.0).collect();
+    bands(words, lines, Axis::over(&x, true))
+}
+
+/// Lines with bands over an x axis.
+fn bands(words: Words<'_>, lines: &[Line], x: Axis) -> Drawn {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
-    let x = Axis::over(&points().map(|p| p.0).collect::<Vec<_>>(), true);
     let ends: Vec<f64> = points().flat_map(|p| [p.1, p.2, p.3]).collect();
     let y = Axis::over(&ends, false).with_zero();
     let right = if lines.len() > 1 { legend_width(lines) } else { 0 };
@@ -255,22 +260,30 @@ fn cell_digits(low: f64, high: f64) -> usize {
     if parts.is_finite() { (parts.log10().ceil() as usize + 2).clamp(3, 9) } else { 3 }
 }
 
-/// Values over the course of a campaign. Many values are shown as a band from the 5th to the 95th
-/// percentile of neighbours, with their median.
-pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
+/// Neighbours in time that the course of so many values takes together: 1 where each has a dot of its
+/// own.
+pub(super) fn neighbours(values: usize) -> usize {
     /// So many single dots can still be told apart.
     const DOTS: usize = 1_000;
     const BINS: usize = 200;
-    if values.len() > DOTS {
-        let size = values.len().div_ceil(BINS);
+    if values > DOTS { values.div_ceil(BINS) } else { 1 }
+}
+
+/// Values over the course of a campaign. Many values are shown as a band from the 5th to the 95th
+/// percentile of neighbours, with their median.
+pub(super) fn course(words: Words<'_>, values: &[(f64, f64)]) -> Drawn {
+    let together = neighbours(values.len());
+    if together > 1 {
         let bin = |part: &[(f64, f64)]| {
             let sorted =
                 crate::stats::describe::sorted(&part.iter().map(|p| p.1).collect::<Vec<_>>());
             let at = |share| crate::stats::describe::quantile(&sorted, share).unwrap_or(0.0);
             (part[part.len() / 2].0, at(0.5), at(0.05), at(0.95))
         };
-        let points = values.chunks(size).map(bin).collect();
-        return xy(words, &[Line { name: String::new(), is_joined: true, points }]);
+        let points: Vec<_> = values.chunks(together).map(bin).collect();
+        // Time passes evenly.
+        let x = Axis::over(&points.iter().map(|p| p.0).collect::<Vec<_>>(), false);
+        return bands(words, &[Line { name: String::new(), is_joined: true, points }], x);
     }
     let (at, of): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
     let (x, y) = (Axis::over(&at, false), Axis::over(&of, false));

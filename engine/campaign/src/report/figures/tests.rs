@@ -52,3 +52,35 @@ fn levels_and_baselines_are_those_of_a_scan() {
         assert!((comparison.difference - (point(level) - baseline)).abs() < 1e-9);
     }
 }
+
+/// More runs than dots: medians and a band over even time, and the caption says so.
+#[test]
+fn the_course_of_many_runs_is_a_band_over_even_time() {
+    let place = tempfile::tempdir().unwrap();
+    let mut plan = plan(&[("a", shuffled(2))], Design::FullFactorial);
+    plan.replicates = 3;
+    let store = made_up(place.path(), &plan, &|_, replicate| f64::from(replicate));
+    let mut data = Data::read(&store, &plan, place.path(), "x").unwrap();
+    let few = course(&data, "rtt", &data.metrics["rtt"]).unwrap();
+    assert!(few.2.starts_with("rtt of each run against its start"), "{}", few.2);
+    // One run a second, more than half an hour long.
+    let first = data.runs.remove(0);
+    data.runs = (0..2_000_u64)
+        .map(|at| {
+            let started = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+            crate::store::Run { started: tapestry_lab::rundir::rfc3339(started), ..first.clone() }
+        })
+        .collect();
+    let values = (0..2_000).map(|at| (at, (at % 7) as f64)).collect();
+    let samples = Samples { course: values, ..Samples::default() };
+    let (_, _, caption, drawn) = course(&data, "rtt", &samples).unwrap();
+    for part in ["Median of rtt", "5th to its 95th percentile", "each 10 runs"] {
+        assert!(caption.contains(part), "no {part:?} in {caption}");
+    }
+    let svg = drawn.unwrap();
+    assert!(svg.contains("<polygon"), "a band");
+    // Even time has numbers at even distances, which marks of decades are not.
+    for number in ["600", "1400", "1800"] {
+        assert!(svg.lines().any(|line| line.trim() == number), "no {number} on {svg}");
+    }
+}
