@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::data::{Data, Samples, number};
-use crate::design::{Settings, describe};
 use crate::levels::dimension;
 use crate::stats::compare::{Effect, cliffs_delta, cohens_d, difference, mann_whitney, welch};
 use crate::stats::correction::{benjamini_hochberg, holm};
@@ -63,21 +62,17 @@ pub(super) fn comparisons(data: &Data) -> Vec<Comparison> {
                 continue;
             }
             let Some(&base) = baselines.get(&rest(at)) else { continue };
+            let level = data.places(factor)[at];
             let (a, b) = (&samples.points[base], &samples.points[at]);
             let (Some(baseline_mean), Some(difference)) = (mean(a), difference(a, b)) else {
                 continue;
             };
-            let same: Settings = settings
-                .iter()
-                .filter(|(name, _)| others.contains(name))
-                .map(|(name, level)| (name.clone(), level.clone()))
-                .collect();
             let (test, interval) = welch(a, b, confidence).unzip();
             let alone = |p: f64| Corrected { p, holm: p, benjamini_hochberg: p };
             found.push(Comparison {
                 metric: metric.clone(),
-                at: describe(&same),
-                level: settings.get(factor).map(ToString::to_string).unwrap_or_default(),
+                at: data.label_without(at, Some(factor)),
+                level: level.map_or_else(String::new, |level| data.words(factor)[level].clone()),
                 counts: (a.len(), b.len()),
                 baseline_mean,
                 difference,

@@ -115,7 +115,7 @@ pub(super) fn short(value: f64, digits: usize) -> String {
 pub(super) struct Numbers {
     factor: f64,
     prefix: &'static str,
-    decimals: usize,
+    decimals: u8,
 }
 
 impl Numbers {
@@ -130,9 +130,9 @@ impl Numbers {
         let least = gaps.filter(|gap| *gap > 1e-12 * greatest).fold(f64::INFINITY, f64::min);
         let gap = if least.is_finite() { least } else { greatest } / factor;
         /// More decimals are not in an f64.
-        const MOST: usize = 15;
-        let is_told = |decimals: &usize| {
-            let unit = 10_f64.powi(-(*decimals as i32));
+        const MOST: u8 = 15;
+        let is_told = |decimals: &u8| {
+            let unit = 10_f64.powi(-i32::from(*decimals));
             let error = |value: f64| (value - (value / unit).round() * unit).abs();
             sorted.iter().all(|value| error(value / factor) <= 0.05 * gap)
         };
@@ -141,10 +141,11 @@ impl Numbers {
 
     /// A number as the others of its axis are written, without trailing zeros.
     pub(super) fn label(&self, value: f64) -> String {
-        let text = format!("{:.*}", self.decimals, value / self.factor);
-        let text = match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.'),
-            false => text.as_str(),
+        let text = format!("{:.*}", usize::from(self.decimals), value / self.factor);
+        let text = if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            text.as_str()
         };
         match text {
             "0" | "-0" => "0".to_owned(),
@@ -162,18 +163,23 @@ pub(super) fn along_decades(values: &[f64]) -> Vec<String> {
         let numbers = Numbers::of(values);
         return values.iter().map(|value| numbers.label(*value)).collect();
     }
-    distinct(values, |value, digits| short(value, digits))
+    distinct(values, 3, |value, digits| short(*value, digits))
 }
 
-/// Each value in words with three significant digits, or as many more as make all differ.
-pub(super) fn distinct(values: &[f64], words: impl Fn(f64, usize) -> String) -> Vec<String> {
+/// Each value in words with the least number of significant digits, or as many more as make all
+/// differ.
+pub(super) fn distinct<T>(
+    values: &[T],
+    least: usize,
+    words: impl Fn(&T, usize) -> String,
+) -> Vec<String> {
     let written =
-        |digits| -> Vec<String> { values.iter().map(|value| words(*value, digits)).collect() };
+        |digits| -> Vec<String> { values.iter().map(|value| words(value, digits)).collect() };
     let differ = |digits: &usize| {
         let known: BTreeSet<String> = written(*digits).into_iter().collect();
         known.len() == values.len()
     };
-    written((3..17).find(differ).unwrap_or(17))
+    written((least..17).find(differ).unwrap_or(17))
 }
 
 /// Text of at most so many letters; what is cut off is shown by an ellipsis.

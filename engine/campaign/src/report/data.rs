@@ -8,7 +8,8 @@ use tapestry_topologies::expression::Value;
 use tapestry_topologies::plan::{Levels, Plan};
 
 use super::ReportError;
-use crate::design::{Purpose, Settings, describe};
+use super::axis::distinct;
+use crate::design::{Purpose, Settings};
 use crate::levels::{Dimension, dimension, quantity};
 use crate::standing::{self, Standing};
 use crate::stats::describe::has_spread;
@@ -37,6 +38,8 @@ pub struct Data {
     pub factors: IndexMap<String, Vec<Value>>,
     /// For each of them, by point: the place of the point's level among the levels.
     places: IndexMap<String, Vec<Option<usize>>>,
+    /// For each of them: its levels in words, fractions with few digits.
+    words: IndexMap<String, Vec<String>>,
 }
 
 /// The values of a metric in runs that count.
@@ -111,6 +114,7 @@ impl Data {
             }
         }
         let (factors, places) = levels(plan, &points);
+        let words = factors.iter().map(|(name, levels)| (name.clone(), in_words(levels))).collect();
         Ok(Self {
             plan: plan.clone(),
             name: name.to_owned(),
@@ -122,6 +126,7 @@ impl Data {
             standing: standing::of(store, &store.plan()?)?,
             factors,
             places,
+            words,
         })
     }
 
@@ -180,16 +185,44 @@ impl Data {
         Some((factor, level))
     }
 
+    /// The levels of a factor in words; none if it does not vary.
+    pub(super) fn words(&self, factor: &str) -> &[String] {
+        self.words.get(factor).map_or(&[], Vec::as_slice)
+    }
+
+    /// A level of a factor in words.
+    pub(super) fn word(&self, factor: &str, level: &Value) -> String {
+        let place = self.factors.get(factor).and_then(|l| l.iter().position(|l| l == level));
+        place.map_or_else(|| level.to_string(), |place| self.words(factor)[place].clone())
+    }
+
     /// The point in words, factors that do not vary left out.
     pub fn label(&self, point: usize) -> String {
-        let varies = |(name, _): &(&String, &Value)| self.factors.contains_key(*name);
-        let settings: Settings = self.points[point]
-            .iter()
-            .filter(varies)
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        describe(&settings)
+        self.label_without(point, None)
     }
+
+    /// The point in words, one factor and those that do not vary left out.
+    pub(super) fn label_without(&self, point: usize, factor: Option<&str>) -> String {
+        let part = |name: &String| {
+            let place = self.places.get(name)?[point]?;
+            Some(format!("{name}={}", self.words(name)[place]))
+        };
+        let names = self.points[point].keys().filter(|name| Some(name.as_str()) != factor);
+        let parts: Vec<String> = names.filter_map(part).collect();
+        if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
+    }
+}
+
+/// Levels in words. Computed fractions such as 0.30000000000000004 have six digits, or as many more
+/// as tell them apart.
+fn in_words(levels: &[Value]) -> Vec<String> {
+    distinct(levels, 6, |level, digits| match level {
+        Value::Float(exact) => {
+            let rounded = format!("{exact:.*e}", digits - 1).parse().unwrap_or(*exact);
+            Value::Float(rounded).to_string()
+        }
+        level => level.to_string(),
+    })
 }
 
 type Places = IndexMap<String, Vec<Option<usize>>>;

@@ -105,10 +105,6 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     let x_factor = data.x_factor();
     let x_name = x_metric.map(|(x, _)| x.as_str()).or(x_factor)?;
     let series = data.series_factor().filter(|series| *series != x_name);
-    let levels: Vec<Option<&Value>> = match series {
-        Some(series) => data.factors[series].iter().map(Some).collect(),
-        None => vec![None],
-    };
     let point = |x: f64, values: &[f64]| {
         let mean = describe::mean(values)?;
         let ends = interval::student(values, confidence);
@@ -123,7 +119,7 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
         }
         _ => BTreeMap::new(),
     };
-    let line = |(place, level): (usize, Option<&Value>)| -> Line {
+    let line = |place: usize| -> Line {
         let is_of_series =
             |at: &usize| series.is_none_or(|series| data.places(series)[*at] == Some(place));
         let mut points: Vec<(f64, f64, f64, f64)> = match (x_metric, x_factor) {
@@ -138,14 +134,16 @@ fn x_y(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
             (None, None) => Vec::new(),
         };
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let name =
-            level.zip(series).map_or(String::new(), |(level, series)| format!("{series} {level}"));
+        let name = series
+            .map_or(String::new(), |series| format!("{series} {}", data.words(series)[place]));
         // Points of a sample of the whole space are no steps of one line.
         let is_joined = !matches!(data.plan.design, Design::LatinHypercube(_));
         Line { name, is_joined, points }
     };
-    let lines: Vec<Line> =
-        levels.into_iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect();
+    let lines: Vec<Line> = (0..series.map_or(1, |series| data.words(series).len()))
+        .map(line)
+        .filter(|line| !line.points.is_empty())
+        .collect();
     let x_words = match x_metric {
         Some((x, xs)) => with_unit(x, &xs.unit),
         None => with_unit(x_name, data.dimension(x_name).map_or("", Dimension::unit)),
@@ -180,7 +178,7 @@ fn boxes(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
             .map(|(factor, _)| factor)
             .filter(|factor| data.factors[*factor].len() <= BOXES)?;
         used.push(factor);
-        data.factors[factor]
+        data.words(factor)
             .iter()
             .map(|level| format!("{factor}={level}"))
             .zip(by_level(data, samples, factor))
@@ -215,15 +213,13 @@ fn heat(data: &Data, name: &str, samples: &Samples) -> Option<Made> {
     let cells: Vec<Vec<Option<f64>>> = (0..data.factors[up].len())
         .map(|row| (0..data.factors[across].len()).map(|column| mean(row, column)).collect())
         .collect();
-    let names =
-        |factor: &str| data.factors[factor].iter().map(ToString::to_string).collect::<Vec<_>>();
     let unit =
         if samples.unit.is_empty() { String::new() } else { format!(" in {}", samples.unit) };
     let title = format!("{name}{unit} by {across} and {up}");
     let caption =
         format!("Mean of {name} at each {across} and {up}.{}", pooled(data, &[across, up]));
     let words = Words { title: &title, x: across, y: up };
-    let drawn = plot::heat(words, &samples.unit, &names(across), &names(up), &cells);
+    let drawn = plot::heat(words, &samples.unit, data.words(across), data.words(up), &cells);
     Some(("heat", title, caption, drawn))
 }
 

@@ -9,7 +9,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::axis::{Axis, MARKS, Numbers, along_decades, short};
+use super::axis::{Axis, MARKS, Numbers, along_decades, cut, short};
 use crate::stats::describe::FiveNumbers;
 
 /// Size of a plot, in units of the SVG.
@@ -126,17 +126,13 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
         .collect();
     let y = Axis::over(&ends, false);
     let count = groups.len().max(1) as f64;
-    let longest = groups.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    // Long names stand upright.
-    let upright = longest as f64 * 7.0 > f64::from(SIZE.0 - 100) / count;
+    // Long names stand upright, and the longest of those are cut.
+    let longest = text_width(groups.iter().map(|(name, _)| name.as_str()));
+    let upright = f64::from(longest) > f64::from(SIZE.0 - 100) / count;
+    let below = if upright { (longest + UPRIGHT_GAP).min(UPRIGHT) } else { LINE };
     draw(|area| {
-        let mut chart = chart(
-            area,
-            words.title,
-            (if upright { 130 } else { LINE }, numbers_width(y), 0),
-            0.0..count,
-            y.low..y.high,
-        )?;
+        let mut chart =
+            chart(area, words.title, (below, numbers_width(y), 0), 0.0..count, y.low..y.high)?;
         mesh(&mut chart, Words { x: "", ..words }, None, Some(y.numbers()))?;
         for (at, (_, five)) in groups.iter().enumerate() {
             let (left, right) = (at as f64 + 0.25, at as f64 + 0.75);
@@ -172,7 +168,8 @@ pub(super) fn boxes(words: Words<'_>, groups: &[(String, FiveNumbers)]) -> Drawn
             } else {
                 style.pos(TOP)
             };
-            area.draw(&Text::new(name.clone(), (x, y + 6), style))?;
+            let name = if upright { fit(name, UPRIGHT - UPRIGHT_GAP) } else { name.clone() };
+            area.draw(&Text::new(name, (x, y + 6), style))?;
         }
         let style = (FONT, 13).into_font().color(&BLACK).pos(BOTTOM);
         area.draw(&Text::new(
@@ -203,17 +200,18 @@ pub(super) fn heat(
         };
         RGBColor(mix(0xf2, 0x08), mix(0xf6, 0x45), mix(0xfb, 0x7d))
     };
+    let left = (text_width(rows.iter().map(String::as_str)) + NAMES_GAP).clamp(NUMBERS, NAMES);
     draw(|area| {
         let mut chart = chart(
             area,
             words.title,
-            (LINE, 110, SCALE),
+            (LINE, left, SCALE),
             0.0..columns.len().max(1) as f64,
             0.0..rows.len().max(1) as f64,
         )?;
         mesh(&mut chart, words, None, None)?;
         // Numbers stand in cells that have room for them; the scale is there for the others.
-        let width = f64::from(SIZE.0 - 110 - SCALE - 28) / columns.len().max(1) as f64;
+        let width = f64::from(SIZE.0 - left - SCALE - 28) / columns.len().max(1) as f64;
         let digits = cell_digits(low, high);
         let longest =
             all.iter().map(|value| short(*value, digits).chars().count()).max().unwrap_or(0);
@@ -235,19 +233,21 @@ pub(super) fn heat(
         if low <= high {
             scale(area, unit, (low, high), &color)?;
         }
-        let every = |count: usize, most: usize| count.div_ceil(most).max(1);
-        for (at, name) in columns.iter().enumerate().step_by(every(columns.len(), 16)) {
+        // As many names as have room.
+        let widest = text_width(columns.iter().map(String::as_str)).min(NAMES) + 6;
+        let every = (f64::from(widest) / width).ceil() as usize;
+        for (at, name) in columns.iter().enumerate().step_by(every.max(1)) {
             let (x, y) = chart.backend_coord(&(at as f64 + 0.5, 0.0));
             area.draw(&Text::new(
-                name.clone(),
+                fit(name, NAMES),
                 (x, y + 12),
                 (FONT, 12).into_font().color(&BLACK).pos(CENTRE),
             ))?;
         }
-        for (at, name) in rows.iter().enumerate().step_by(every(rows.len(), 20)) {
+        for (at, name) in rows.iter().enumerate().step_by(rows.len().div_ceil(20).max(1)) {
             let (x, y) = chart.backend_coord(&(0.0, at as f64 + 0.5));
             let style = (FONT, 12).into_font().color(&BLACK).pos(RIGHT);
-            area.draw(&Text::new(name.clone(), (x - 6, y), style))?;
+            area.draw(&Text::new(fit(name, NAMES - NAMES_GAP), (x - 6, y), style))?;
         }
         Ok(())
     })
@@ -311,10 +311,23 @@ fn numbers_width(axis: Axis) -> u32 {
     NUMBERS.max(words + 30)
 }
 
+/// A text cut to a width.
+fn fit(text: &str, width: u32) -> String {
+    cut(text, (f64::from(width) / LETTER) as usize)
+}
+
 /// Estimated width of the longest of these texts.
 fn text_width<'a>(texts: impl Iterator<Item = &'a str>) -> u32 {
     (texts.map(|text| text.chars().count()).max().unwrap_or(0) as f64 * LETTER) as u32
 }
+
+/// Most room for names that stand upright below a plot.
+const UPRIGHT: u32 = 220;
+/// Of it, above the names.
+const UPRIGHT_GAP: u32 = 10;
+/// Most room for names on the left of a plot; of it, for what the axis is.
+const NAMES: u32 = 200;
+const NAMES_GAP: u32 = 36;
 
 /// Room for the scale of colours.
 const SCALE: u32 = 90;
@@ -394,10 +407,12 @@ fn marks(
     Ok(())
 }
 
+/// Room for the colour of a line, beside its name.
+const LEGEND_GAP: u32 = 36;
+
 /// Room that the names of lines need.
 fn legend_width(lines: &[Line]) -> u32 {
-    let longest = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
-    ((longest as f64 * LETTER) as u32 + 36).min(SIZE.0 / 3)
+    (text_width(lines.iter().map(|line| line.name.as_str())) + LEGEND_GAP).min(SIZE.0 / 3)
 }
 
 /// The names of lines, beside the chart.
@@ -407,7 +422,7 @@ fn legend(area: &Area<'_>, lines: &[Line], width: u32) -> Result<(), Failure> {
         let y = 60 + 20 * at;
         area.draw(&PathElement::new(vec![(left, y), (left + 16, y)], color.stroke_width(3)))?;
         let style = (FONT, 12).into_font().color(&BLACK).pos(LEFT);
-        area.draw(&Text::new(line.name.clone(), (left + 22, y), style))?;
+        area.draw(&Text::new(fit(&line.name, width - LEGEND_GAP), (left + 22, y), style))?;
     }
     Ok(())
 }

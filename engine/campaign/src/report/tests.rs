@@ -180,7 +180,7 @@ fn intervals_contain_their_mean_as_written() {
     let directory = tempfile::tempdir().unwrap();
     let mut plan = plan(&[("a", list(&[1, 2]))], Design::FullFactorial);
     plan.replicates = 10;
-    let rtt = |point: usize, replicate: u32| 180_000.0 + (point as u32 * 10 + replicate) as f64;
+    let rtt = |point: usize, replicate: u32| 180_000.0 + point as f64 * 10.0 + f64::from(replicate);
     let store = made_up(directory.path(), &plan, &rtt);
     let written = write(&store, &plan, directory.path(), directory.path(), "x").unwrap();
     let report = fs::read_to_string(written.markdown).unwrap();

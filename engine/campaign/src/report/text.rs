@@ -129,6 +129,7 @@ fn effects(data: &Data, blocks: &mut Vec<Block<'_>>) {
     if found.is_empty() {
         return;
     }
+    let baseline = data.word(factor, baseline);
     blocks.push(Block::Heading(format!("Effect of {factor} (against {factor}={baseline})")));
     let percent = number(data.plan.report.confidence * 100.0, 3);
     blocks.push(Block::Paragraph(format!(
@@ -406,11 +407,11 @@ impl Place {
 
     /// A number to this place, but with so many significant digits at least.
     fn fine(self, value: f64, digits: usize) -> String {
-        match self.0 {
-            Some(place) if value != 0.0 && magnitude(value) - place + 1 > digits as i32 => {
-                self.number(value, digits)
-            }
-            _ => number(value, digits),
+        let needed = |place| usize::try_from(magnitude(value) - place + 1).unwrap_or(0);
+        if self.0.is_some_and(|place| needed(place) > digits) {
+            self.number(value, digits)
+        } else {
+            number(value, digits)
         }
     }
 

@@ -41,12 +41,14 @@ fn levels_and_baselines_are_those_of_a_scan() {
             let same = |at: &usize| {
                 let settings = &data.points[*at];
                 let (a, c) = (&settings["a"], &settings["c"]);
+                let (a, c) = (data.word("a", a), data.word("c", c));
                 settings["b"] == *b && comparison.at == format!("a={a} c={c}")
             };
             let at = (0..data.points.len()).find(same).unwrap();
             describe::mean(&samples.points[at]).unwrap()
         };
-        let level = data.factors["b"].iter().find(|b| b.to_string() == comparison.level).unwrap();
+        let level =
+            data.factors["b"].iter().find(|b| data.word("b", b) == comparison.level).unwrap();
         let baseline = point(&data.factors["b"][0]);
         assert!((comparison.baseline_mean - baseline).abs() < 1e-9);
         assert!((comparison.difference - (point(level) - baseline)).abs() < 1e-9);
@@ -82,5 +84,46 @@ fn the_course_of_many_runs_is_a_band_over_even_time() {
     // Even time has numbers at even distances, which marks of decades are not.
     for number in ["600", "1400", "1800"] {
         assert!(svg.lines().any(|line| line.trim() == number), "no {number} on {svg}");
+    }
+}
+
+/// Fractions that were computed are written shortly, and as long as needed where levels are near.
+#[test]
+fn levels_are_written_shortly_but_differ() {
+    let place = tempfile::tempdir().unwrap();
+    let near = [1.0, 1.000_000_01].map(Value::Float).to_vec();
+    let plan = plan(&[("f", shuffled(7)), ("g", Levels::List(near))], Design::FullFactorial);
+    let store = made_up(place.path(), &plan, &|point, _| point as f64);
+    let data = Data::read(&store, &plan, place.path(), "x").unwrap();
+    let third = Value::Float(3.0 * 0.1);
+    assert_eq!(third.to_string(), "0.30000000000000004");
+    assert_eq!(data.word("f", &third), "0.3");
+    assert_ne!(data.words("g")[0], data.words("g")[1]);
+    let labels: Vec<String> = (0..data.points.len()).map(|at| data.label(at)).collect();
+    assert!(labels.iter().any(|label| label.starts_with("f=0.3 g=1")), "{labels:?}");
+}
+
+/// Upright names end within the picture; what has no room has an ellipsis.
+#[test]
+fn names_below_boxes_are_within_the_picture() {
+    let five = describe::five_numbers(&[1.0, 2.0, 3.0]).unwrap();
+    let drawn = |name: &str| {
+        let groups: Vec<_> = (0..24).map(|at| (format!("{at:02}{name}"), five.clone())).collect();
+        plot::boxes(Words { title: "t", x: "", y: "y" }, &groups).unwrap()
+    };
+    for (name, is_whole) in [(" a=1 f=0.300000001 g=7", true), (&"long".repeat(40)[..], false)] {
+        let svg = drawn(name);
+        let texts: Vec<&str> =
+            svg.split("<text").filter(|text| text.contains("rotate(90")).collect();
+        assert_eq!(texts.len(), 24);
+        for text in texts {
+            let top: f64 =
+                text.split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+            let words = text.split('>').nth(1).unwrap().split('<').next().unwrap().trim();
+            // Six units a letter: more than this font has on average.
+            let bottom = top + 6.0 * words.chars().count() as f64;
+            assert!(bottom < 460.0, "{words:?} ends at {bottom}");
+            assert_eq!((words.ends_with(name), words.ends_with('…')), (is_whole, !is_whole));
+        }
     }
 }
