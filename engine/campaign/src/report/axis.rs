@@ -182,13 +182,18 @@ pub(super) fn distinct<T>(
     written((least..17).find(differ).unwrap_or(17))
 }
 
-/// Text of at most so many letters; what is cut off is shown by an ellipsis.
+/// Text of at most so many letters. What is cut out of its middle is shown by an ellipsis: names of
+/// points and levels often differ at their ends.
 pub(super) fn cut(text: &str, letters: usize) -> String {
-    if text.chars().count() <= letters {
+    let count = text.chars().count();
+    if count <= letters {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(letters.saturating_sub(1)).collect();
-    format!("{}…", kept.trim_end())
+    let kept = letters.saturating_sub(1);
+    let tail = kept / 2;
+    let head: String = text.chars().take(kept - tail).collect();
+    let tail: String = text.chars().skip(count - tail).collect();
+    format!("{head}…{tail}")
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use tapestry_topologies::expression::Value;
 use tapestry_topologies::plan::Design;
 
 use super::data::{Data, Samples, number};

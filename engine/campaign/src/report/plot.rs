@@ -332,7 +332,7 @@ const NAMES_GAP: u32 = 36;
 /// Room for the scale of colours.
 const SCALE: u32 = 90;
 /// Estimated width of a letter of a label.
-const LETTER: f64 = 7.0;
+const LETTER: f64 = 6.0;
 
 /// A chart with its title; `labels` is the room below, on the left and on the right.
 fn chart<'a, 'b>(

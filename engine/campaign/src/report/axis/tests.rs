@@ -31,10 +31,11 @@ fn marks_that_are_near_each_other_differ() {
 }
 
 #[test]
-fn long_texts_end_in_an_ellipsis() {
+fn long_texts_have_an_ellipsis() {
     assert_eq!(cut("short", 5), "short");
-    assert_eq!(cut("a name", 3), "a…");
-    assert_eq!(cut("ääää", 3), "ää…");
+    assert_eq!(cut("name of level 3", 8), "name…l 3");
+    assert_eq!(cut("ääää", 3), "ä…ä");
+    assert_eq!(cut("long", 0), "…");
 }
 
 proptest! {
