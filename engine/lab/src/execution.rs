@@ -337,3 +337,18 @@ fn last_words(status: Option<ExitStatus>, said: &[u8]) -> String {
     };
     if said.is_empty() { ended } else { format!("{ended}: {said}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_from_a_shell_as_they_were() {
+        assert_eq!(shell_word("a/b-c.yaml"), "a/b-c.yaml");
+        assert_eq!(shell_word(""), "''");
+        let words = ["it's", "a b; $(x)", "--set", "k=v", "\\n"].map(str::to_owned);
+        let line = format!("printf '%s\\n' {}", shell_words(&words));
+        let said = std::process::Command::new("sh").args(["-c", &line]).output().expect("sh runs");
+        assert_eq!(String::from_utf8_lossy(&said.stdout).lines().collect::<Vec<_>>(), words);
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use tapestry_lab::execution::shell_word;
 use tapestry_topologies::plan::Design;
 
 use super::data::{Data, Samples, number};
@@ -45,7 +46,7 @@ pub(super) fn all(data: &Data) -> Result<Vec<Figure>, ReportError> {
             let svg = drawn.map_err(|reason| ReportError::Plot { figure: id.clone(), reason })?;
             let command = format!(
                 "tapestry campaign report {} --figure {id} --output {id}.svg",
-                text::word(&data.name)
+                shell_word(&data.name)
             );
             figures.push(Figure { id, title, caption, command, svg });
         }

@@ -1,5 +1,6 @@
 //! The words and tables of a report.
 
+use tapestry_lab::execution::{shell_word, shell_words};
 use tapestry_topologies::plan::{Design, Time};
 
 use super::analysis::{Comparison, Corrected, ENOUGH, comparisons, trends};
@@ -332,7 +333,7 @@ fn origin(data: &Data, blocks: &mut Vec<Block<'_>>) {
         format!(
             "{}: {} — tapestry {}, {}, {} × {}, {}, Linux {}, {} side by side at most",
             session.started,
-            session.command.iter().map(|part| word(part)).collect::<Vec<_>>().join(" "),
+            shell_words(&session.command),
             session.tapestry,
             host.hostname,
             host.cpus,
@@ -347,7 +348,7 @@ fn origin(data: &Data, blocks: &mut Vec<Block<'_>>) {
         "Topology {}, seed {}. This report: tapestry campaign report {} (version {}).",
         data.plan.topology.display(),
         data.plan.seed,
-        word(&data.name),
+        shell_word(&data.name),
         env!("CARGO_PKG_VERSION"),
     )));
 }
@@ -452,16 +453,6 @@ pub(super) fn number(value: f64, digits: usize) -> String {
         return format!("{rounded:e}");
     }
     format!("{rounded}").replace('-', "−")
-}
-
-/// A word as a shell reads it back.
-pub(super) fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }
 
 /// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SSZ`.
