@@ -88,8 +88,8 @@ impl Campaigns {
     fn kill(&self, out: &Path) -> Result<()> {
         let topology = std::fs::canonicalize("topologies/chain.yaml")?;
         let plan = out.join("killed.yaml");
-        // Some 200 ms of work for each kill.
-        let replicates = self.kills * 10;
+        // More work for each kill than the time until it, some 200 ms.
+        let replicates = self.kills * 20;
         std::fs::write(
             &plan,
             format!(
