@@ -14,10 +14,9 @@ use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
-use tapestry_lab::lab::LabOptions;
-use tapestry_lab::refuse::{Refusal, refusals, settle_attachments, virtual_time_refusals};
+use tapestry_lab::refuse::{Refusal, first_refusal};
 use tapestry_lab::rundir::rfc3339;
-use tapestry_topologies::plan::{Plan, Time};
+use tapestry_topologies::plan::Plan;
 use tapestry_topologies::{Diagnostics, Topology};
 
 use crate::design::{self, DesignError, Settings, describe};
@@ -152,16 +151,8 @@ pub fn prepare(path: &Path) -> Result<Prepared, CampaignError> {
     let mut needs = Vec::with_capacity(points.len());
     for settings in &points {
         let topology = resolve(&plan, settings)?;
-        let refused = match plan.time {
-            Time::Realtime => {
-                // As `tapestry run` does; which way is taken here changes no plan.
-                let mut here = topology.clone();
-                settle_attachments(&mut here);
-                refusals(&here, &LabOptions::default())
-            }
-            Time::Virtual => virtual_time_refusals(&topology, &LabOptions::default()),
-        };
-        if let Some(refusal) = refused.into_iter().next() {
+        // As `tapestry run` does; which way machines attach here changes no plan.
+        if let Some(refusal) = first_refusal(&topology, plan.time) {
             let refusal = Box::new(refusal);
             return Err(CampaignError::Refused { point: describe(settings), refusal });
         }
@@ -250,7 +241,7 @@ impl Campaign {
             return Err(CampaignError::Exists { path: path() });
         } else if resume && !directory.join(store::FILE).exists() {
             return Err(StoreError::Missing { path: path() }.into());
-        } else if let Some(entry) = foreign(directory).filter(|_| is_missing) {
+        } else if is_missing && let Some(entry) = foreign(directory) {
             return Err(CampaignError::Foreign { path: path(), entry });
         }
         fs::create_dir_all(directory).map_err(file(directory))?;

@@ -18,8 +18,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tapestry_lab::execution::{Ended, Request, natural_time, run_process, simulate};
 use tapestry_lab::failure;
-use tapestry_lab::lab::LabOptions;
-use tapestry_lab::refuse::{Refusal, refusals, settle_attachments, virtual_time_refusals};
+use tapestry_lab::refuse::{Refusal, first_refusal};
 use tapestry_lab::results::Outcome;
 use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::{NodeKind, Topology};
@@ -153,17 +152,8 @@ pub fn find(
 /// Makes sure that this machine can run all of them.
 pub fn check(scenarios: &[Scenario]) -> Result<(), SuiteError> {
     for scenario in scenarios {
-        let options = LabOptions::default();
-        let all = match scenario.time {
-            Time::Virtual => virtual_time_refusals(&scenario.topology, &options),
-            Time::Realtime => {
-                let mut here = scenario.topology.clone();
-                settle_attachments(&mut here);
-                refusals(&here, &options)
-            }
-        };
-        if let Some(first) = all.into_iter().next() {
-            let (name, refusal) = (scenario.name.clone(), Box::new(first));
+        if let Some(refusal) = first_refusal(&scenario.topology, scenario.time) {
+            let (name, refusal) = (scenario.name.clone(), Box::new(refusal));
             return Err(SuiteError::Refused { name, refusal });
         }
     }

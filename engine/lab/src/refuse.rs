@@ -14,6 +14,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{AccessFlags, Pid, access};
 use tapestry_guests::image;
 use tapestry_realtime::{CaptureTarget, IoChoice};
+use tapestry_topologies::plan::Time;
 use tapestry_topologies::resolved::{Attach, NodeKind, Topology};
 
 use crate::forwarder::ForwarderError;
@@ -121,6 +122,21 @@ impl Refusal {
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::Tun { .. })
     }
+}
+
+/// The first thing that is wrong with a run without options, which settles itself how virtual machines
+/// attach; `topology` stays as it is.
+pub fn first_refusal(topology: &Topology, time: Time) -> Option<Refusal> {
+    let options = LabOptions::default();
+    let found = match time {
+        Time::Realtime => {
+            let mut here = topology.clone();
+            settle_attachments(&mut here);
+            refusals(&here, &options)
+        }
+        Time::Virtual => virtual_time_refusals(topology, &options),
+    };
+    found.into_iter().next()
 }
 
 /// Everything that is wrong with a run in virtual time; empty if nothing is.
